@@ -1,0 +1,3 @@
+//! What midge's tests share.
+
+pub mod alloc;
