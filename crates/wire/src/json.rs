@@ -185,6 +185,14 @@ impl fmt::Debug for Connect {
 }
 
 impl Connect {
+    /// Forgets user, password, token, key, signature and JWT, for those who keep the rest.
+    pub fn forget_secrets(&mut self) {
+        let Self { user, pass, auth_token, nkey, sig, jwt, .. } = self;
+        for secret in [user, pass, auth_token, nkey, sig, jwt] {
+            *secret = String::new();
+        }
+    }
+
     /// Reads the body of a CONNECT over the values that stand already.
     ///
     /// # Errors

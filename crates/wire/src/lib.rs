@@ -17,7 +17,7 @@
 //! let Decoded::Op { op: ClientOp::Pub(message), used } = decoder.decode(input)? else { panic!() };
 //! assert_eq!((message.subject, message.payload()), (&b"greet.joe"[..], &b"hello"[..]));
 //! // The rest is the beginning of a PING: kept by the caller, decoded when more has come.
-//! assert!(matches!(decoder.decode(&input[used..])?, Decoded::Incomplete { used: 0, need: 5 }));
+//! assert!(matches!(decoder.decode(&input[used..])?, Decoded::Incomplete { used: 0, need: 3 }));
 //! # Ok::<(), midge_wire::WireError>(())
 //! ```
 //!

@@ -11,7 +11,7 @@ use crate::{Limits, WireError};
 /// The language of one kind of peer.
 pub trait Grammar {
     /// The operations' names.
-    type Verb: Copy;
+    type Verb: Copy + std::fmt::Debug;
     /// What is known of a message when its control line has been read and its payload has not.
     type Head<'a>: Copy;
     /// A whole operation, borrowing from the input.

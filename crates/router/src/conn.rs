@@ -1,0 +1,425 @@
+//! One connection, as everybody else sees it: where to append, and whom to tell.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use midge_wire::json::Connect;
+use parking_lot::{Mutex, RwLock};
+
+use crate::account::Account;
+use crate::local::Mailbox;
+use crate::outbox::{Flight, Landing, Outbox, Pool};
+use crate::reason::CloseReason;
+use crate::subs::SubTable;
+
+/// What moves a connection's bytes: the driver's side of it. Called from any thread, never under a lock.
+pub trait Owner: Send + Sync + 'static {
+    /// Writes without waiting. `WouldBlock` means that nothing more is taken now; the owner must then call
+    /// [`Conn::flush`] itself once something is.
+    ///
+    /// # Errors
+    /// As a socket's.
+    fn write(&self, bytes: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Tells the owner to look at the connection again: it was closed, may read on, or has output that
+    /// [`Owner::write`] did not take.
+    fn wake(&self);
+
+    /// One line of the protocol, for those who asked to see it (see [`Conn::set_trace`]).
+    fn trace(&self, _direction: Direction, _op: &str, _args: &[u8]) {}
+}
+
+/// Which way a traced line went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From the peer.
+    In,
+    /// To the peer.
+    Out,
+}
+
+/// What kind of peer a connection has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A client over some byte stream.
+    Client,
+    /// A publisher or subscriber inside this process.
+    Local,
+}
+
+/// A connection: its waiting output and its subscriptions under one small lock, and what never changes beside it.
+#[derive(Debug)]
+pub struct Conn {
+    cid: u64,
+    index: u32,
+    kind: Kind,
+    /// The peer's address as `host:port`, or whatever else names it in logs.
+    peer: Box<str>,
+    started: Instant,
+    state: Mutex<ConnState>,
+    incoming: Incoming,
+}
+
+/// What its own session counts. Written by one thread, at the end of its turn, and read by monitoring.
+#[derive(Debug, Default)]
+pub(crate) struct Incoming {
+    pub(crate) msgs: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+    /// Nanoseconds from the connection's start to its last activity.
+    pub(crate) last: AtomicU64,
+    /// Nanoseconds of the last measured round trip.
+    pub(crate) rtt: AtomicU64,
+}
+
+/// What is under the connection's lock.
+pub(crate) struct ConnState {
+    owner: Option<Arc<dyn Owner>>,
+    pub(crate) out: Outbox,
+    pub(crate) mailbox: Option<Mailbox>,
+    pub(crate) subs: SubTable,
+    pub(crate) account: Option<Arc<Account>>,
+    pub(crate) hello: Option<Arc<Connect>>,
+    closed: Option<CloseReason>,
+    pub(crate) out_msgs: u64,
+    pub(crate) out_bytes: u64,
+    /// Whether messages with headers may be sent.
+    pub(crate) headers: bool,
+    /// Whether an INFO may be sent at any time.
+    pub(crate) takes_info: bool,
+    pub(crate) trace: bool,
+    /// Producers that wait until this connection has taken more.
+    stalled: Vec<Arc<dyn Owner>>,
+    pub(crate) stalls: u64,
+    /// Most bytes that may wait here.
+    pub(crate) max_pending: usize,
+}
+
+impl std::fmt::Debug for ConnState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ConnState").field("closed", &self.closed).finish_non_exhaustive()
+    }
+}
+
+/// How a connection is made.
+pub(crate) struct NewConn {
+    pub(crate) cid: u64,
+    pub(crate) kind: Kind,
+    pub(crate) peer: Box<str>,
+    pub(crate) owner: Arc<dyn Owner>,
+    pub(crate) max_pending: usize,
+    pub(crate) now: Instant,
+}
+
+impl Conn {
+    fn new(new: NewConn, index: u32) -> Self {
+        Self {
+            cid: new.cid,
+            index,
+            kind: new.kind,
+            peer: new.peer,
+            started: new.now,
+            incoming: Incoming::default(),
+            state: Mutex::new(ConnState {
+                owner: Some(new.owner),
+                out: Outbox::default(),
+                mailbox: None,
+                subs: SubTable::default(),
+                account: None,
+                hello: None,
+                closed: None,
+                out_msgs: 0,
+                out_bytes: 0,
+                headers: false,
+                takes_info: false,
+                trace: false,
+                stalled: Vec::new(),
+                stalls: 0,
+                max_pending: new.max_pending,
+            }),
+        }
+    }
+
+    /// The number that the peer knows itself by.
+    #[must_use]
+    pub const fn cid(&self) -> u64 {
+        self.cid
+    }
+
+    /// What kind of peer this is.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The peer's address.
+    #[must_use]
+    pub const fn peer(&self) -> &str {
+        &self.peer
+    }
+
+    /// When the connection was made.
+    #[must_use]
+    pub const fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Why the connection was closed, once it is.
+    #[must_use]
+    pub fn closed(&self) -> Option<CloseReason> {
+        self.state.lock().closed
+    }
+
+    /// Bytes that wait to be written to the peer.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.state.lock().out.pending()
+    }
+
+    /// Since when the peer has not taken what it was offered.
+    #[must_use]
+    pub fn blocked_since(&self) -> Option<Instant> {
+        self.state.lock().out.blocked_since()
+    }
+
+    /// Has every protocol line of this connection shown to its owner.
+    pub fn set_trace(&self, on: bool) {
+        self.state.lock().trace = on;
+    }
+
+    /// Closes the connection: nothing more is delivered to it, and its owner is told to end it. The first reason
+    /// stays. Whether it was open.
+    pub fn close(&self, reason: CloseReason) -> bool {
+        let owner = {
+            let mut state = self.state.lock();
+            if state.closed.is_some() {
+                return false;
+            }
+            state.close(reason);
+            state.owner.clone()
+        };
+        if let Some(owner) = owner {
+            owner.wake();
+        }
+        self.release_stalled();
+        true
+    }
+
+    /// Writes what waits, as far as the owner takes it.
+    pub fn flush(&self, worker: &mut crate::Worker, now: Instant) {
+        self.flush_with(worker.pool(), now);
+    }
+
+    pub(crate) fn flush_with(&self, pool: &mut Pool, now: Instant) {
+        while let Some((owner, mut flight)) = self.take_off() {
+            let (written, result) = flight.write(pool, |bytes| owner.write(bytes));
+            match self.land(flight, written, now, pool) {
+                _ if result.is_err() => {
+                    self.close(CloseReason::WriteError);
+                    return;
+                }
+                Landing::Again => {}
+                Landing::Done => return self.release_stalled(),
+                Landing::Blocked => {
+                    owner.wake();
+                    return self.release_stalled();
+                }
+            }
+        }
+    }
+
+    fn take_off(&self) -> Option<(Arc<dyn Owner>, Flight)> {
+        let mut state = self.state.lock();
+        let flight = state.out.take_off()?;
+        match state.owner.clone() {
+            Some(owner) => Some((owner, flight)),
+            None => {
+                state.out.discard();
+                None
+            }
+        }
+    }
+
+    fn land(&self, flight: Flight, written: usize, now: Instant, pool: &mut Pool) -> Landing {
+        let mut state = self.state.lock();
+        let landing = state.out.land(flight, written, now, pool);
+        if state.closed.is_some_and(|reason| !reason.flushes()) {
+            state.out.discard();
+        }
+        landing
+    }
+
+    /// Lets the producers go on that wait for this connection, once it has taken enough.
+    fn release_stalled(&self) {
+        let waiting = {
+            let mut state = self.state.lock();
+            if state.stalled.is_empty() || (state.is_crowded() && state.closed.is_none()) {
+                return;
+            }
+            std::mem::take(&mut state.stalled)
+        };
+        for owner in waiting {
+            owner.wake();
+        }
+    }
+
+    /// Wakes `producer`'s owner once this connection has taken enough; `false` when it already has.
+    pub(crate) fn stall(&self, producer: &Self) -> bool {
+        let Some(owner) = producer.owner() else { return false };
+        let mut state = self.state.lock();
+        if !state.is_crowded() || state.closed.is_some() {
+            return false;
+        }
+        state.stalls += 1;
+        state.stalled.push(owner);
+        true
+    }
+
+    /// Appends to this connection's output, and notes it for writing.
+    pub(crate) fn append(
+        self: &Arc<Self>,
+        len: usize,
+        worker: &mut crate::Worker,
+        fill: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let (pending, fresh) = {
+            let mut state = self.state.lock();
+            if !state.is_open() {
+                return;
+            }
+            state.out.append(len, worker.pool(), fill);
+            (state.out.pending(), state.out.mark_dirty())
+        };
+        worker.note(self, pending, fresh, len.min(pending));
+    }
+
+    /// Appends an INFO.
+    pub(crate) fn append_info(self: &Arc<Self>, info: &midge_wire::json::Info, worker: &mut crate::Worker) {
+        let json = info.to_json();
+        self.append(json.len() + 8, worker, |room| midge_wire::encode::info(room, &json));
+    }
+
+    pub(crate) fn owner(&self) -> Option<Arc<dyn Owner>> {
+        self.state.lock().owner.clone()
+    }
+
+    /// The owner, if output was noted for it since the last time. For connections that are not written.
+    pub(crate) fn take_dirty(&self) -> Option<Arc<dyn Owner>> {
+        let mut state = self.state.lock();
+        state.out.clear_dirty();
+        state.owner.clone()
+    }
+
+    /// Lets go of everything but the numbers: the connection has ended. Stale match sets may keep the rest of it
+    /// for a while.
+    pub(crate) fn retire(&self) {
+        let mut state = self.state.lock();
+        state.owner = None;
+        state.out.discard();
+        state.mailbox = None;
+    }
+
+    #[inline]
+    pub(crate) fn lock(&self) -> parking_lot::MutexGuard<'_, ConnState> {
+        self.state.lock()
+    }
+
+    pub(crate) const fn index(&self) -> u32 {
+        self.index
+    }
+
+    pub(crate) const fn incoming(&self) -> &Incoming {
+        &self.incoming
+    }
+
+    pub(crate) fn touch(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.started).as_nanos() as u64;
+        self.incoming.last.store(since, Ordering::Relaxed);
+    }
+
+    /// When something last happened here.
+    #[must_use]
+    pub fn last_activity(&self) -> Instant {
+        self.started + Duration::from_nanos(self.incoming.last.load(Ordering::Relaxed))
+    }
+}
+
+impl ConnState {
+    /// Whether so much waits that producers should hold back (nats-server: above three quarters).
+    #[inline]
+    pub(crate) const fn is_crowded(&self) -> bool {
+        self.out.pending() > self.max_pending / 4 * 3
+    }
+
+    #[inline]
+    pub(crate) const fn is_open(&self) -> bool {
+        self.closed.is_none()
+    }
+
+    pub(crate) const fn close_reason(&self) -> Option<CloseReason> {
+        self.closed
+    }
+
+    pub(crate) fn close(&mut self, reason: CloseReason) {
+        if self.closed.is_none() {
+            self.closed = Some(reason);
+            if !reason.flushes() {
+                self.out.discard();
+            }
+        }
+    }
+}
+
+/// All connections of a router, by place.
+#[derive(Debug, Default)]
+pub(crate) struct ConnTable(RwLock<Conns>);
+
+/// The connections, while the table is locked for reading.
+#[derive(Debug, Default)]
+pub(crate) struct Conns {
+    slots: Vec<Option<Arc<Conn>>>,
+    free: Vec<u32>,
+}
+
+impl Conns {
+    pub(crate) fn get(&self, index: u32) -> Option<&Arc<Conn>> {
+        self.slots.get(index as usize)?.as_ref()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Conn>> {
+        self.slots.iter().flatten()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+}
+
+impl ConnTable {
+    pub(crate) fn add(&self, new: NewConn) -> Arc<Conn> {
+        let mut guard = self.0.write();
+        let conns = &mut *guard;
+        let index = conns.free.pop().unwrap_or_else(|| {
+            conns.slots.push(None);
+            (conns.slots.len() - 1) as u32
+        });
+        let conn = Arc::new(Conn::new(new, index));
+        if let Some(slot) = conns.slots.get_mut(index as usize) {
+            *slot = Some(conn.clone());
+        }
+        conn
+    }
+
+    pub(crate) fn remove(&self, conn: &Conn) {
+        let mut conns = self.0.write();
+        let Some(slot) = conns.slots.get_mut(conn.index as usize) else { return };
+        if slot.take().is_some() {
+            conns.free.push(conn.index);
+        }
+    }
+
+    pub(crate) fn with<T>(&self, read: impl FnOnce(&Conns) -> T) -> T {
+        read(&self.0.read())
+    }
+}

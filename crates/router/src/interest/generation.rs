@@ -1,0 +1,58 @@
+//! Hashed generations: how a cached match knows that it is out of date.
+//!
+//! One counter for a whole table would make every new subscription spoil every cached match. Here a change of
+//! interest bumps one of many counters, chosen by the hash of what changed, and a cached match remembers the
+//! values of the four counters that could concern it: the subject itself, `parent.*`, wildcards below the same
+//! first token, and wildcards in the first token.
+//!
+//! Order matters. A reader takes the [`Stamp`] *before* it looks at the table; a writer changes the table and
+//! *then* bumps, both before it answers the subscriber. A target that has gone in the meantime is caught when it
+//! is locked for delivery.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+const SLOTS: usize = 1 << 14;
+
+/// The counters, shared by all accounts of a router.
+#[derive(Debug)]
+pub(crate) struct Generations(Box<[AtomicU32]>);
+
+/// The counters that concern one subject and their values at one time.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Stamp {
+    slots: [u32; 4],
+    values: [u32; 4],
+}
+
+impl Generations {
+    pub(crate) fn new() -> Self {
+        Self((0..SLOTS).map(|_| AtomicU32::new(0)).collect())
+    }
+
+    /// Tells that what hashes to `hash` has changed.
+    pub(crate) fn bump(&self, hash: u64) {
+        if let Some(counter) = self.0.get(slot(hash) as usize) {
+            counter.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    pub(crate) fn stamp(&self, hashes: [u64; 4]) -> Stamp {
+        let slots = hashes.map(slot);
+        Stamp { slots, values: slots.map(|slot| self.value(slot)) }
+    }
+
+    #[inline]
+    pub(crate) fn is_current(&self, stamp: &Stamp) -> bool {
+        stamp.slots.iter().zip(&stamp.values).all(|(slot, value)| self.value(*slot) == *value)
+    }
+
+    #[inline]
+    fn value(&self, slot: u32) -> u32 {
+        self.0.get(slot as usize).map_or(0, |counter| counter.load(Ordering::Acquire))
+    }
+}
+
+/// The counter for a hash: its upper bits, which foldhash mixes best.
+const fn slot(hash: u64) -> u32 {
+    (hash >> 40) as u32 % SLOTS as u32
+}

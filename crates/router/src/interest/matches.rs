@@ -1,0 +1,225 @@
+//! Who gets a message: the immutable outcome of a look-up, and where such outcomes are kept.
+
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+
+use super::generation::Stamp;
+use super::{Interest, SubRef};
+use crate::account::Account;
+use crate::conn::Conn;
+
+/// A subscription that is to receive a message, found before and to be checked again under its connection's lock.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) conn: Arc<Conn>,
+    pub(crate) slot: u32,
+    pub(crate) serial: u32,
+}
+
+/// The members of one queue group, of which one is to receive a message.
+#[derive(Debug)]
+pub(crate) struct Group {
+    queue: u32,
+    pub(crate) members: Vec<Target>,
+}
+
+/// Everybody who is to receive what is published on one subject of one account.
+#[derive(Debug, Default)]
+pub(crate) struct MatchSet {
+    account: u32,
+    hash: u64,
+    stamp: Stamp,
+    /// `HMSG <subject> `, the beginning of every line that is sent for this set.
+    line: Vec<u8>,
+    pub(crate) plain: Vec<Target>,
+    pub(crate) groups: Vec<Group>,
+}
+
+const LINE_START: &[u8] = b"HMSG ";
+
+impl MatchSet {
+    /// `HMSG <subject> `.
+    pub(crate) fn line_with_headers(&self) -> &[u8] {
+        &self.line
+    }
+
+    /// `MSG <subject> `.
+    pub(crate) fn line(&self) -> &[u8] {
+        self.line.get(1..).unwrap_or_default()
+    }
+
+    fn subject(&self) -> &[u8] {
+        self.line.get(LINE_START.len()..self.line.len().saturating_sub(1)).unwrap_or_default()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.plain.is_empty() && self.groups.is_empty()
+    }
+
+    /// Whether this set is for that subject of that account and nothing has changed since it was made.
+    #[inline]
+    pub(crate) fn serves(&self, account: &Account, subject: &[u8]) -> bool {
+        self.account == account.index()
+            && self.subject() == subject
+            && account.interest().is_current(&self.stamp)
+    }
+
+    /// What it costs to keep this set, in bytes, roughly.
+    fn cost(&self) -> usize {
+        let targets = self.plain.len() + self.groups.iter().map(|g| g.members.len() + 1).sum::<usize>();
+        160 + self.line.len() + targets * size_of::<Target>()
+    }
+
+    /// Fills an empty or used set anew.
+    fn fill(&mut self, account: &Account, subject: &[u8], hash: u64, look: &mut LookUp<'_>) {
+        let interest: &Interest = account.interest();
+        self.account = account.index();
+        self.hash = hash;
+        self.stamp = interest.stamp(subject, hash);
+        self.line.clear();
+        midge_wire::encode::parts(&mut self.line, &[LINE_START, subject, b" "]);
+        self.plain.clear();
+        self.groups.clear();
+        look.found.clear();
+        interest.collect(subject, hash, look.found);
+        if look.found.is_empty() {
+            return;
+        }
+        look.conns.with(|conns| {
+            for sub in look.found.iter() {
+                if let Some(conn) = conns.get(sub.conn) {
+                    self.add(conn.clone(), *sub);
+                }
+            }
+        });
+    }
+
+    fn add(&mut self, conn: Arc<Conn>, sub: SubRef) {
+        let target = Target { conn, slot: sub.slot, serial: sub.serial };
+        if sub.queue == 0 {
+            self.plain.push(target);
+            return;
+        }
+        match self.groups.iter_mut().find(|group| group.queue == sub.queue) {
+            Some(group) => group.members.push(target),
+            None => self.groups.push(Group { queue: sub.queue, members: vec![target] }),
+        }
+    }
+}
+
+/// What a look-up needs besides the account.
+struct LookUp<'w> {
+    conns: &'w crate::conn::ConnTable,
+    found: &'w mut Vec<SubRef>,
+}
+
+/// Bytes of sets that one worker keeps.
+const CACHE_BYTES: usize = 8 * 1024 * 1024;
+const DOORKEEPER: usize = 1 << 12;
+
+/// One worker's match sets. Nobody else touches it, so it needs no lock; sets that have become stale are replaced
+/// when they are next asked for.
+#[derive(Debug)]
+pub(crate) struct MatchCache {
+    sets: HashTable<Arc<MatchSet>>,
+    bytes: usize,
+    /// Hashes of subjects seen once. Only a second sighting earns a place: replies go to subjects that are used
+    /// once, and would drive out what is useful.
+    doorkeeper: Box<[u32]>,
+    /// Filled again and again for subjects that are not kept.
+    passing: Arc<MatchSet>,
+    found: Vec<SubRef>,
+    pub(crate) hits: u64,
+    pub(crate) misses: u64,
+    pub(crate) stale: u64,
+    sweep: bool,
+}
+
+impl MatchCache {
+    pub(crate) fn new() -> Self {
+        Self {
+            sets: HashTable::new(),
+            bytes: 0,
+            doorkeeper: vec![0; DOORKEEPER].into(),
+            passing: Arc::default(),
+            found: Vec::new(),
+            hits: 0,
+            misses: 0,
+            stale: 0,
+            sweep: false,
+        }
+    }
+
+    /// The set for a subject, kept or made.
+    pub(crate) fn get(
+        &mut self,
+        account: &Account,
+        subject: &[u8],
+        conns: &crate::conn::ConnTable,
+    ) -> Arc<MatchSet> {
+        let hash = account.interest().subject_hash(subject);
+        let is_it = |set: &Arc<MatchSet>| {
+            set.hash == hash && set.account == account.index() && set.subject() == subject
+        };
+        if let Some(kept) = self.sets.find_mut(hash, is_it) {
+            if account.interest().is_current(&kept.stamp) {
+                self.hits += 1;
+                return kept.clone();
+            }
+            self.stale += 1;
+            let mut fresh = MatchSet::default();
+            fresh.fill(account, subject, hash, &mut LookUp { conns, found: &mut self.found });
+            self.bytes = self.bytes + fresh.cost() - kept.cost();
+            *kept = Arc::new(fresh);
+            return kept.clone();
+        }
+        self.misses += 1;
+        let set = self.make(account, subject, hash, conns);
+        let tag = (hash as u32).max(1);
+        if let Some(seen) = self.doorkeeper.get_mut((hash >> 32) as usize % DOORKEEPER) {
+            if *seen == tag {
+                *seen = 0;
+                self.keep(set.clone());
+                self.passing = Arc::default();
+            } else {
+                *seen = tag;
+            }
+        }
+        set
+    }
+
+    fn make(
+        &mut self,
+        account: &Account,
+        subject: &[u8],
+        hash: u64,
+        conns: &crate::conn::ConnTable,
+    ) -> Arc<MatchSet> {
+        let mut look = LookUp { conns, found: &mut self.found };
+        if let Some(free) = Arc::get_mut(&mut self.passing) {
+            free.fill(account, subject, hash, &mut look);
+        } else {
+            let mut fresh = MatchSet::default();
+            fresh.fill(account, subject, hash, &mut look);
+            self.passing = Arc::new(fresh);
+        }
+        self.passing.clone()
+    }
+
+    fn keep(&mut self, set: Arc<MatchSet>) {
+        self.bytes += set.cost();
+        self.sets.insert_unique(set.hash, set, |set| set.hash);
+        if self.bytes > CACHE_BYTES {
+            self.evict();
+        }
+    }
+
+    /// Drops half of the sets, chosen by a bit of their hash that changes each time.
+    fn evict(&mut self) {
+        let keep = u64::from(self.sweep);
+        self.sweep = !self.sweep;
+        self.sets.retain(|set| (set.hash >> 17) & 1 == keep);
+        self.bytes = self.sets.iter().map(|set| set.cost()).sum();
+    }
+}

@@ -1,0 +1,216 @@
+//! Who wants which subject: the interest of one account.
+//!
+//! Literal subjects, and those of the form `prefix.*` (every client's inbox), are found with one hash probe each;
+//! all others by walking a small tree that is chosen by the subject's first token. Each part has its own locks,
+//! held for the look-up alone.
+
+mod exact;
+mod generation;
+mod list;
+mod matches;
+mod queue;
+mod trie;
+
+pub(crate) use generation::Generations;
+pub(crate) use list::SubRef;
+pub(crate) use matches::{MatchCache, MatchSet, Target};
+pub(crate) use queue::QueueNames;
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use foldhash::SharedSeed;
+use foldhash::fast::SeedableRandomState;
+use midge_wire::subject;
+use parking_lot::RwLock;
+
+use exact::Exact;
+use generation::Stamp;
+use trie::Trie;
+
+const TREES: usize = 64;
+
+/// One account's interest.
+#[derive(Debug)]
+pub(crate) struct Interest {
+    seed: u64,
+    generations: Arc<Generations>,
+    literals: Exact,
+    stars: Exact,
+    trees: Box<[RwLock<Trie>]>,
+    /// Patterns whose first token is a wildcard.
+    root: RwLock<Trie>,
+}
+
+/// Where a subscription's subject belongs.
+enum Place<'s> {
+    Literal,
+    Star { prefix: &'s [u8] },
+    Tree { first: &'s [u8] },
+    Root,
+}
+
+/// The hashes that a subject is looked up by.
+#[derive(Debug, Clone, Copy)]
+struct Hashes {
+    literal: u64,
+    star: u64,
+    tree: u64,
+    root: u64,
+}
+
+impl Interest {
+    pub(crate) fn new(seed: u64, generations: Arc<Generations>) -> Self {
+        Self {
+            seed,
+            generations,
+            literals: Exact::new(),
+            stars: Exact::new(),
+            trees: (0..TREES).map(|_| RwLock::new(Trie::new(seed))).collect(),
+            root: RwLock::new(Trie::new(seed)),
+        }
+    }
+
+    /// Adds a subscription on a valid subject. Gives back the subject, shared with equal ones where possible.
+    pub(crate) fn insert(&self, pattern: Arc<[u8]>, sub: SubRef) -> Arc<[u8]> {
+        match place(&pattern) {
+            Place::Literal => {
+                let hash = self.hash(Part::Literal, &pattern);
+                let pattern = self.literals.insert(hash, pattern, sub);
+                self.generations.bump(hash);
+                pattern
+            }
+            Place::Star { prefix } => {
+                let hash = self.hash(Part::Star, prefix);
+                let pattern = self.stars.insert(hash, pattern.clone(), sub);
+                self.generations.bump(hash);
+                pattern
+            }
+            Place::Tree { first } => {
+                let hash = self.hash(Part::Tree, first);
+                if let Some(tree) = self.tree(hash) {
+                    tree.write().insert(&pattern, sub);
+                }
+                self.generations.bump(hash);
+                pattern
+            }
+            Place::Root => {
+                self.root.write().insert(&pattern, sub);
+                self.generations.bump(self.hash(Part::Root, b""));
+                pattern
+            }
+        }
+    }
+
+    /// Removes a subscription; whether it was there.
+    pub(crate) fn remove(&self, pattern: &[u8], sub: SubRef) -> bool {
+        let (removed, hash) = match place(pattern) {
+            Place::Literal => {
+                let hash = self.hash(Part::Literal, pattern);
+                (self.literals.remove(hash, pattern, sub), hash)
+            }
+            Place::Star { prefix } => {
+                let hash = self.hash(Part::Star, prefix);
+                (self.stars.remove(hash, pattern, sub), hash)
+            }
+            Place::Tree { first } => {
+                let hash = self.hash(Part::Tree, first);
+                (self.tree(hash).is_some_and(|tree| tree.write().remove(pattern, sub)), hash)
+            }
+            Place::Root => (self.root.write().remove(pattern, sub), self.hash(Part::Root, b"")),
+        };
+        self.generations.bump(hash);
+        removed
+    }
+
+    /// The hash that a cache may keep `name` under; the same for no two accounts.
+    #[inline]
+    pub(crate) fn subject_hash(&self, name: &[u8]) -> u64 {
+        self.hash(Part::Literal, name)
+    }
+
+    /// The state of everything that could concern `name`. Take it before [`Interest::collect`].
+    pub(crate) fn stamp(&self, name: &[u8], literal: u64) -> Stamp {
+        let hashes = self.hashes(name, literal);
+        self.generations.stamp([hashes.literal, hashes.star, hashes.tree, hashes.root])
+    }
+
+    #[inline]
+    pub(crate) fn is_current(&self, stamp: &Stamp) -> bool {
+        self.generations.is_current(stamp)
+    }
+
+    /// Appends the subscriptions that want `name`, all of whose tokens are literal. One with an empty token is
+    /// wanted by nobody.
+    pub(crate) fn collect(&self, name: &[u8], literal: u64, found: &mut Vec<SubRef>) {
+        if subject::tokens(name).any(<[u8]>::is_empty) {
+            return;
+        }
+        let hashes = self.hashes(name, literal);
+        self.literals.collect(hashes.literal, |key| key == name, found);
+        if let Some(prefix) = parent(name) {
+            self.stars.collect(hashes.star, |key| key.strip_suffix(b".*") == Some(prefix), found);
+        }
+        if let Some(tree) = self.tree(hashes.tree) {
+            tree.read().collect(name, found);
+        }
+        self.root.read().collect(name, found);
+    }
+
+    fn hashes(&self, name: &[u8], literal: u64) -> Hashes {
+        let first = subject::tokens(name).next().unwrap_or_default();
+        Hashes {
+            literal,
+            star: self.hash(Part::Star, parent(name).unwrap_or_default()),
+            tree: self.hash(Part::Tree, first),
+            root: self.hash(Part::Root, b""),
+        }
+    }
+
+    fn tree(&self, hash: u64) -> Option<&RwLock<Trie>> {
+        self.trees.get((hash >> 32) as usize % TREES)
+    }
+
+    #[inline]
+    fn hash(&self, part: Part, bytes: &[u8]) -> u64 {
+        hash_bytes(self.seed.wrapping_add(part as u64), bytes)
+    }
+}
+
+/// What a hash is for; keeps the parts' hashes apart.
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    Literal,
+    Star,
+    Tree,
+    Root,
+}
+
+fn place(pattern: &[u8]) -> Place<'_> {
+    if !subject::has_wildcard(pattern) {
+        return Place::Literal;
+    }
+    let first = subject::tokens(pattern).next().unwrap_or_default();
+    if subject::is_star(first) || subject::is_tail(first) {
+        return Place::Root;
+    }
+    match pattern.strip_suffix(b".*") {
+        Some(prefix) if !subject::has_wildcard(prefix) => Place::Star { prefix },
+        _ => Place::Tree { first },
+    }
+}
+
+/// Everything before the last separator.
+fn parent(name: &[u8]) -> Option<&[u8]> {
+    let last = name.iter().rposition(|b| *b == subject::SEPARATOR)?;
+    name.get(..last)
+}
+
+/// A hash that an attacker who does not know the seed cannot steer.
+#[inline]
+fn hash_bytes(seed: u64, bytes: &[u8]) -> u64 {
+    SeedableRandomState::with_seed(seed, SharedSeed::global_fixed()).hash_one(bytes)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+//! The interest table against a naive list.
+
+use std::sync::Arc;
+
+use midge_wire::subject;
+use proptest::prelude::*;
+
+use super::{Generations, Interest, SubRef};
+
+fn interest() -> Interest {
+    Interest::new(7, Arc::new(Generations::new()))
+}
+
+fn sub(n: u32) -> SubRef {
+    SubRef { conn: n, slot: 0, serial: n, queue: 0 }
+}
+
+fn collect(interest: &Interest, name: &str) -> Vec<u32> {
+    let mut found = Vec::new();
+    interest.collect(name.as_bytes(), interest.subject_hash(name.as_bytes()), &mut found);
+    let mut found: Vec<u32> = found.iter().map(|s| s.conn).collect();
+    found.sort_unstable();
+    found
+}
+
+fn pattern() -> impl Strategy<Value = String> {
+    "[ab*>]{1,2}(\\.[ab*>]){0,3}".prop_filter("valid", |s| subject::is_valid(s.as_bytes()))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn it_finds_what_a_list_finds(
+        steps in proptest::collection::vec((pattern(), any::<bool>()), 0..30),
+        names in proptest::collection::vec("[ab*>]{1,2}(\\.[ab*>]{0,1}){0,3}", 1..10),
+    ) {
+        let interest = interest();
+        let mut list: Vec<(String, u32)> = Vec::new();
+        for (n, (pattern, add)) in steps.into_iter().enumerate() {
+            let n = n as u32;
+            if add || list.is_empty() {
+                interest.insert(pattern.as_bytes().into(), sub(n));
+                list.push((pattern, n));
+            } else {
+                let (pattern, gone) = list.swap_remove(n as usize % list.len());
+                prop_assert!(interest.remove(pattern.as_bytes(), sub(gone)));
+                prop_assert!(!interest.remove(pattern.as_bytes(), sub(gone)));
+            }
+            for name in &names {
+                let mut want: Vec<u32> = list
+                    .iter()
+                    .filter(|(pattern, _)| subject::matches(pattern.as_bytes(), name.as_bytes()))
+                    .map(|(_, n)| *n)
+                    .collect();
+                want.sort_unstable();
+                prop_assert_eq!(collect(&interest, name), want, "{}", name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_change_that_concerns_a_subject_makes_its_stamp_stale(pattern in pattern(), name in "[ab](\\.[ab]){0,3}") {
+        let interest = interest();
+        let hash = interest.subject_hash(name.as_bytes());
+        let before = interest.stamp(name.as_bytes(), hash);
+        prop_assert!(interest.is_current(&before));
+        interest.insert(pattern.as_bytes().into(), sub(1));
+        let between = interest.stamp(name.as_bytes(), hash);
+        if subject::matches(pattern.as_bytes(), name.as_bytes()) {
+            prop_assert!(!interest.is_current(&before));
+        }
+        interest.remove(pattern.as_bytes(), sub(1));
+        if subject::matches(pattern.as_bytes(), name.as_bytes()) {
+            prop_assert!(!interest.is_current(&between));
+        }
+    }
+}
+
+#[test]
+fn unrelated_inboxes_leave_a_stamp_alone() {
+    let interest = interest();
+    let name = b"orders.new";
+    let stamp = interest.stamp(name, interest.subject_hash(name));
+    let mut spoiled = 0;
+    for n in 0..100 {
+        interest.insert(format!("_INBOX.{n}.*").into_bytes().into(), sub(n));
+        spoiled += u32::from(!interest.is_current(&stamp));
+    }
+    assert_eq!(spoiled, 0, "a stamp watches four of thousands of counters");
+}
+
+#[test]
+fn equal_subjects_share_their_text() {
+    let interest = interest();
+    let a = interest.insert(b"a.b"[..].into(), sub(1));
+    let b = interest.insert(b"a.b"[..].into(), sub(2));
+    assert!(Arc::ptr_eq(&a, &b));
+}

@@ -1,0 +1,379 @@
+//! What all connections of one server share.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
+
+use midge_wire::json::Info;
+use midge_wire::subject;
+use parking_lot::{Mutex, RwLock};
+
+use crate::account::{Account, GLOBAL, SYSTEM};
+use crate::conn::{Conn, ConnTable, Kind, NewConn, Owner};
+use crate::interest::{Generations, QueueNames, SubRef};
+use crate::limits::Limits;
+use crate::reason::CloseReason;
+use crate::snapshot::{ConnSnapshot, Totals};
+use crate::subs::{Sid, Subscription};
+use crate::worker::{Traffic, Worker};
+
+/// How a router is made.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What every client is told first; the fields that differ by client are filled in for each.
+    pub info: Info,
+    /// What clients may do.
+    pub limits: Limits,
+    /// Whether clients must say who they are.
+    pub auth_required: bool,
+    /// What the router's hashes and choices are derived from. A server takes a random one, a test a fixed one.
+    pub seed: u64,
+}
+
+/// Ended connections that are remembered for monitoring.
+const REMEMBERED: usize = 10_000;
+/// Subscriptions that are remembered of each of them.
+const REMEMBERED_SUBS: usize = 32;
+
+/// The accounts, connections and limits of one server.
+#[derive(Debug)]
+pub struct Router {
+    info: RwLock<Info>,
+    limits: RwLock<Arc<Limits>>,
+    auth_required: bool,
+    seed: u64,
+    accounts: RwLock<Vec<Arc<Account>>>,
+    generations: Arc<Generations>,
+    queues: QueueNames,
+    conns: ConnTable,
+    clients: AtomicU32,
+    next_cid: AtomicU64,
+    next_serial: AtomicU32,
+    workers: Mutex<Vec<Arc<Mutex<Worker>>>>,
+    ended: Mutex<VecDeque<ConnSnapshot>>,
+}
+
+/// A subscription to be made.
+pub(crate) struct NewSub<'a> {
+    pub(crate) subject: &'a [u8],
+    pub(crate) queue: &'a [u8],
+    pub(crate) sid: &'a [u8],
+    /// Most subscriptions of the connection; zero for any number.
+    pub(crate) limit: usize,
+}
+
+/// Why there is no subscription.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SubscribeError {
+    /// The subject has an empty token, or `>` that is not the last.
+    #[error("invalid subject")]
+    Subject,
+    /// The connection has as many subscriptions as it may.
+    #[error("maximum subscriptions exceeded")]
+    TooMany,
+    /// The connection has been closed.
+    #[error("connection closed")]
+    Closed,
+}
+
+impl Router {
+    /// A router with the accounts `$G` and `$SYS` and no connections.
+    #[must_use]
+    pub fn new(settings: Settings) -> Arc<Self> {
+        let generations = Arc::new(Generations::new());
+        let accounts = [GLOBAL, SYSTEM]
+            .into_iter()
+            .zip(0..)
+            .map(|(name, index)| Arc::new(Account::new(name, index, settings.seed, generations.clone())));
+        Arc::new(Self {
+            accounts: RwLock::new(accounts.collect()),
+            info: RwLock::new(settings.info),
+            limits: RwLock::new(Arc::new(settings.limits)),
+            auth_required: settings.auth_required,
+            seed: settings.seed,
+            generations,
+            queues: QueueNames::new(settings.seed),
+            conns: ConnTable::default(),
+            clients: AtomicU32::new(0),
+            next_cid: AtomicU64::new(1),
+            next_serial: AtomicU32::new(1),
+            workers: Mutex::new(Vec::new()),
+            ended: Mutex::new(VecDeque::new()),
+        })
+    }
+
+    /// A further thread's worker.
+    #[must_use]
+    pub fn worker(&self) -> Arc<Mutex<Worker>> {
+        let mut workers = self.workers.lock();
+        let seed = self.seed.wrapping_add(workers.len() as u64 * 0x9e37_79b9_7f4a_7c15);
+        let worker = Arc::new(Mutex::new(Worker::new(seed)));
+        workers.push(worker.clone());
+        worker
+    }
+
+    /// The account of that name.
+    #[must_use]
+    pub fn account(&self, name: &str) -> Option<Arc<Account>> {
+        self.accounts.read().iter().find(|account| &**account.name() == name).cloned()
+    }
+
+    /// The account for connections of which nothing else is said.
+    #[must_use]
+    pub fn global_account(&self) -> Arc<Account> {
+        self.account(GLOBAL).unwrap_or_else(|| self.add_account(GLOBAL))
+    }
+
+    /// The account of that name, made if there is none.
+    pub fn add_account(&self, name: &str) -> Arc<Account> {
+        let mut accounts = self.accounts.write();
+        if let Some(account) = accounts.iter().find(|account| &**account.name() == name) {
+            return account.clone();
+        }
+        let index = accounts.len() as u32;
+        let account = Arc::new(Account::new(name, index, self.seed, self.generations.clone()));
+        accounts.push(account.clone());
+        account
+    }
+
+    /// All accounts, in the order in which they were made.
+    #[must_use]
+    pub fn accounts(&self) -> Vec<Arc<Account>> {
+        self.accounts.read().clone()
+    }
+
+    /// The limits in force.
+    #[must_use]
+    pub fn limits(&self) -> Arc<Limits> {
+        self.limits.read().clone()
+    }
+
+    /// Whether clients must say who they are.
+    #[must_use]
+    pub const fn auth_required(&self) -> bool {
+        self.auth_required
+    }
+
+    /// What clients are told, without what differs by client.
+    #[must_use]
+    pub fn info(&self) -> Info {
+        self.info.read().clone()
+    }
+
+    /// Changes what clients are told and tells those who take an INFO at any time.
+    pub fn change_info(&self, worker: &mut Worker, now: Instant, change: impl FnOnce(&mut Info)) {
+        change(&mut self.info.write());
+        let conns: Vec<_> = self.conns.with(|conns| conns.iter().cloned().collect());
+        for conn in conns {
+            if conn.lock().takes_info {
+                let info = self.info_for(&conn);
+                conn.append_info(&info, worker);
+            }
+        }
+        worker.flush(now);
+    }
+
+    /// Tells clients that this server is about to leave, so that they go elsewhere.
+    pub fn enter_lame_duck(&self, worker: &mut Worker, now: Instant) {
+        self.change_info(worker, now, |info| info.lame_duck_mode = true);
+    }
+
+    /// Closes every connection.
+    pub fn close_all(&self, reason: CloseReason) {
+        for conn in self.connections() {
+            conn.close(reason);
+        }
+    }
+
+    /// All connections.
+    #[must_use]
+    pub fn connections(&self) -> Vec<Arc<Conn>> {
+        self.conns.with(|conns| conns.iter().cloned().collect())
+    }
+
+    /// How many connections there are, local ones included.
+    #[must_use]
+    pub fn connection_count(&self) -> usize {
+        self.conns.with(crate::conn::Conns::len)
+    }
+
+    /// Client connections, open ones only.
+    #[must_use]
+    pub fn clients(&self) -> u32 {
+        self.clients.load(Ordering::Relaxed)
+    }
+
+    /// What the whole server has done and holds.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals {
+            clients: self.clients(),
+            total_connections: self.next_cid.load(Ordering::Relaxed) - 1,
+            subscriptions: self.accounts.read().iter().map(|account| account.subscriptions()).sum(),
+            ..Totals::default()
+        };
+        for worker in self.workers.lock().iter() {
+            totals.counters.add(&worker.lock().counters());
+        }
+        totals
+    }
+
+    /// One account's messages.
+    #[must_use]
+    pub fn traffic(&self, account: &Account) -> Traffic {
+        let mut sum = Traffic::default();
+        for worker in self.workers.lock().iter() {
+            sum.add(&worker.lock().traffic(account.index()));
+        }
+        sum
+    }
+
+    /// The connections as monitoring shows them, with or without their subscriptions.
+    #[must_use]
+    pub fn open_connections(&self, subscriptions: bool) -> Vec<ConnSnapshot> {
+        let most = if subscriptions { usize::MAX } else { 0 };
+        self.connections().iter().map(|conn| ConnSnapshot::of(conn, self, most)).collect()
+    }
+
+    /// The last connections that ended, oldest first.
+    #[must_use]
+    pub fn ended_connections(&self) -> Vec<ConnSnapshot> {
+        self.ended.lock().iter().cloned().collect()
+    }
+
+    /// The name of a queue group.
+    pub(crate) fn queue_name(&self, queue: u32) -> Arc<[u8]> {
+        self.queues.name(queue)
+    }
+
+    pub(crate) const fn conns(&self) -> &ConnTable {
+        &self.conns
+    }
+
+    /// A new connection. Whether there are too many is for its session to say.
+    pub(crate) fn connect(&self, kind: Kind, peer: &str, owner: Arc<dyn Owner>, now: Instant) -> Arc<Conn> {
+        let cid = self.next_cid.fetch_add(1, Ordering::Relaxed);
+        let max_pending = self.limits.read().max_pending;
+        if kind == Kind::Client {
+            self.clients.fetch_add(1, Ordering::Relaxed);
+        }
+        self.conns.add(NewConn { cid, kind, peer: peer.into(), owner, max_pending, now })
+    }
+
+    /// Forgets a connection and all of its subscriptions.
+    pub(crate) fn disconnect(&self, conn: &Conn, account: &Account) {
+        if conn.kind() == Kind::Client {
+            let snapshot = ConnSnapshot::of(conn, self, REMEMBERED_SUBS);
+            let mut ended = self.ended.lock();
+            if ended.len() >= REMEMBERED {
+                ended.pop_front();
+            }
+            ended.push_back(snapshot);
+            self.clients.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.drop_subscriptions(conn, account);
+        account.disconnected();
+        self.conns.remove(conn);
+        conn.retire();
+    }
+
+    /// Subscribes. A sid that is in use keeps its old subscription, which is no error.
+    pub(crate) fn subscribe(
+        &self,
+        conn: &Conn,
+        account: &Account,
+        new: &NewSub<'_>,
+    ) -> Result<(), SubscribeError> {
+        let serial = self.next_serial.fetch_add(1, Ordering::Relaxed);
+        let subject: Arc<[u8]> = new.subject.into();
+        let (slot, queue) = {
+            let mut state = conn.lock();
+            if !state.is_open() {
+                return Err(SubscribeError::Closed);
+            }
+            if new.limit > 0 && state.subs.len() >= new.limit {
+                return Err(SubscribeError::TooMany);
+            }
+            if state.subs.find(new.sid).is_some() {
+                return Ok(());
+            }
+            if !subject::is_valid(new.subject) {
+                return Err(SubscribeError::Subject);
+            }
+            let queue = self.queues.acquire(new.queue);
+            let sid = Sid::new(new.sid);
+            let sub = Subscription { subject: subject.clone(), sid, serial, queue, delivered: 0, max: 0 };
+            (state.subs.insert(sub), queue)
+        };
+        let at = SubRef { conn: conn.index(), slot, serial, queue };
+        let shared = account.interest().insert(subject.clone(), at);
+        account.subscribed();
+        if !Arc::ptr_eq(&shared, &subject)
+            && let Some(sub) = conn.lock().subs.get_mut(slot, serial)
+        {
+            sub.subject = shared;
+        }
+        Ok(())
+    }
+
+    /// Ends a subscription now, or when it has had `max` messages in all.
+    pub(crate) fn unsubscribe(&self, conn: &Conn, account: &Account, sid: &[u8], max: u64) {
+        let gone = {
+            let mut state = conn.lock();
+            let Some(slot) = state.subs.find(sid) else { return };
+            match state.subs.at_mut(slot) {
+                Some(sub) if max > sub.delivered => {
+                    sub.max = max;
+                    return;
+                }
+                _ => state.subs.remove(slot).map(|sub| (slot, sub)),
+            }
+        };
+        if let Some((slot, sub)) = gone {
+            self.forget(conn.index(), account, slot, &sub);
+        }
+    }
+
+    /// Ends all subscriptions of a connection.
+    pub(crate) fn drop_subscriptions(&self, conn: &Conn, account: &Account) {
+        let all = conn.lock().subs.drain();
+        for (slot, sub) in all {
+            self.forget(conn.index(), account, slot, &sub);
+        }
+    }
+
+    /// Takes the subscriptions that ended during delivery out of the interest.
+    #[inline]
+    pub(crate) fn settle(&self, worker: &mut Worker) {
+        while let Some(expired) = worker.expired.pop() {
+            let at = expired.at;
+            expired.account.interest().remove(&expired.sub.subject, at);
+            expired.account.unsubscribed(1);
+            self.queues.release(at.queue);
+        }
+    }
+
+    fn forget(&self, conn: u32, account: &Account, slot: u32, sub: &Subscription) {
+        let at = SubRef { conn, slot, serial: sub.serial, queue: sub.queue };
+        account.interest().remove(&sub.subject, at);
+        account.unsubscribed(1);
+        self.queues.release(sub.queue);
+    }
+
+    /// The INFO for one client.
+    pub(crate) fn info_for(&self, conn: &Conn) -> Info {
+        let mut info = self.info();
+        info.client_id = conn.cid();
+        info.client_ip = host_of(conn.peer()).to_owned();
+        info.auth_required = self.auth_required;
+        info
+    }
+}
+
+/// The host of `host:port`, without the brackets of an IPv6 address.
+fn host_of(peer: &str) -> &str {
+    let host = peer.rsplit_once(':').map_or(peer, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
+}

@@ -1,0 +1,267 @@
+//! What every kind of session has.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use midge_wire::{Pub, encode};
+
+use super::Tick;
+use super::event::{Event, Refusal, SessionError};
+use super::timers::{Silence, Timers};
+use crate::account::Account;
+use crate::conn::{Conn, Direction};
+use crate::deliver::Delivery;
+use crate::interest::MatchSet;
+use crate::limits::Limits;
+use crate::reason::CloseReason;
+use crate::router::Router;
+
+/// Time that a producer may be held back for each read (nats-server's `stallTotalAllowed`).
+const STALL_BUDGET: Duration = Duration::from_millis(10);
+/// Time that a producer waits for a crowded consumer, and for one that is over its limit.
+const STALL: Duration = Duration::from_millis(2);
+const STALL_FULL: Duration = Duration::from_millis(5);
+/// Events that are kept between two polls; further refusals are counted by nobody but the peer, who gets them all.
+const MAX_EVENTS: usize = 64;
+
+/// How far a connection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// A CONNECT must come first.
+    AwaitConnect,
+    /// The driver is finding out whether the peer is who it says.
+    Authenticating,
+    /// Anything goes.
+    Ready,
+    /// Nothing goes any more.
+    Closed,
+}
+
+/// What every kind of session has: the way to the router, the connection, the times and the counts.
+#[derive(Debug)]
+pub struct Core {
+    pub(crate) router: Arc<Router>,
+    pub(crate) conn: Arc<Conn>,
+    pub(crate) account: Arc<Account>,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) phase: Phase,
+    pub(crate) timers: Timers,
+    events: Vec<Event>,
+    /// The last message's receivers: the next message often has the same.
+    memo: Option<Arc<MatchSet>>,
+    in_msgs: u64,
+    in_bytes: u64,
+    stall: Stall,
+    pub(crate) trace: bool,
+}
+
+/// How long this producer may still be held back.
+#[derive(Debug, Clone, Copy)]
+struct Stall {
+    left: Duration,
+    since: Option<Instant>,
+}
+
+impl Core {
+    pub(crate) fn new(router: Arc<Router>, conn: Arc<Conn>, now: Instant) -> Self {
+        let limits = router.limits();
+        let auth = router.auth_required();
+        let account = router.global_account();
+        account.connected();
+        conn.lock().account = Some(account.clone());
+        Self {
+            timers: Timers::new(now, limits.ping_interval, auth.then_some(limits.auth_timeout)),
+            phase: if auth { Phase::AwaitConnect } else { Phase::Ready },
+            router,
+            conn,
+            account,
+            limits,
+            events: Vec::new(),
+            memo: None,
+            in_msgs: 0,
+            in_bytes: 0,
+            stall: Stall { left: STALL_BUDGET, since: None },
+            trace: false,
+        }
+    }
+
+    /// Delivers a message of this connection; to how many subscriptions.
+    #[inline]
+    pub(crate) fn deliver(&mut self, message: &Pub<'_>, echo: bool, tick: &mut Tick<'_>) -> u64 {
+        let set = match self.memo.take() {
+            Some(memo) if memo.serves(&self.account, message.subject) => {
+                tick.worker.counters.memo_hits += 1;
+                memo
+            }
+            // The old memo must be gone before the look-up, which may want to use it again.
+            memo => {
+                drop(memo);
+                tick.worker.matches(&self.account, message.subject, self.router.conns())
+            }
+        };
+        let sent = if set.is_empty() {
+            0
+        } else {
+            let delivery = Delivery {
+                from: &self.conn,
+                account: &self.account,
+                message,
+                echo,
+                skip_crowded: self.limits.no_fast_producer_stall,
+            };
+            let sent = delivery.run(&set, tick.worker);
+            self.router.settle(tick.worker);
+            sent
+        };
+        self.memo = Some(set);
+        sent
+    }
+
+    pub(crate) const fn count_in(&mut self, bytes: usize) {
+        self.in_msgs += 1;
+        self.in_bytes += bytes as u64;
+    }
+
+    /// Tells what was counted since the last time to the worker and to monitoring.
+    pub(crate) fn settle_counts(&mut self, tick: &mut Tick<'_>, active: bool) {
+        tick.worker.counters.reads += 1;
+        if active {
+            self.timers.heard = tick.now;
+            self.conn.touch(tick.now);
+        }
+        if self.in_msgs == 0 {
+            return;
+        }
+        tick.worker.received(self.account.index(), self.in_msgs, self.in_bytes);
+        let incoming = self.conn.incoming();
+        // Only this session writes these, so a load and a store are enough.
+        incoming.msgs.store(incoming.msgs.load(Ordering::Relaxed) + self.in_msgs, Ordering::Relaxed);
+        incoming.bytes.store(incoming.bytes.load(Ordering::Relaxed) + self.in_bytes, Ordering::Relaxed);
+        (self.in_msgs, self.in_bytes) = (0, 0);
+    }
+
+    /// Until when this producer should wait for the consumer that the last message crowded, if for any.
+    pub(crate) fn stalled_until(&mut self, tick: &mut Tick<'_>) -> Option<Instant> {
+        let crowded = tick.worker.crowded.take()?;
+        if self.stall.left.is_zero() || !crowded.stall(&self.conn) {
+            return None;
+        }
+        let wait = if crowded.pending() >= self.limits.max_pending { STALL_FULL } else { STALL };
+        tick.worker.counters.stalls += 1;
+        self.stall.since = Some(tick.now);
+        Some(tick.now + wait.min(self.stall.left))
+    }
+
+    /// Begins with another piece of input: new bytes, or the rest after a stall.
+    pub(crate) fn begin_input(&mut self, now: Instant) {
+        self.stall = match self.stall.since {
+            Some(since) => {
+                let left = self.stall.left.saturating_sub(now.saturating_duration_since(since));
+                Stall { left, since: None }
+            }
+            None => Stall { left: STALL_BUDGET, since: None },
+        };
+    }
+
+    /// Appends bytes for the peer.
+    pub(crate) fn send(&self, bytes: &[u8], tick: &mut Tick<'_>) {
+        if self.trace {
+            self.trace_out(bytes.trim_ascii_end());
+        }
+        self.conn.append(bytes.len(), tick.worker, |room| room.extend_from_slice(bytes));
+    }
+
+    fn trace_out(&self, line: &[u8]) {
+        if let Some(owner) = self.conn.owner() {
+            let space = line.iter().position(|b| *b == b' ').unwrap_or(line.len());
+            let (op, args) = line.split_at_checked(space).unwrap_or_default();
+            owner.trace(Direction::Out, &String::from_utf8_lossy(op), args.trim_ascii_start());
+        }
+    }
+
+    pub(crate) fn trace_in(&self, op: &str, args: &[u8]) {
+        if let Some(owner) = self.conn.owner() {
+            owner.trace(Direction::In, op, args);
+        }
+    }
+
+    /// Tells the peer that something was refused, and goes on.
+    pub(crate) fn refuse(&mut self, refusal: Refusal, tick: &mut Tick<'_>) {
+        let mut line = Vec::new();
+        encode::err(&mut line, &refusal.to_string());
+        self.send(&line, tick);
+        self.emit(Event::Refused(refusal));
+    }
+
+    /// Ends the connection for something that the peer did.
+    pub(crate) fn fail(&mut self, error: SessionError, tick: &mut Tick<'_>) {
+        if self.phase == Phase::Closed {
+            return;
+        }
+        if let Some(text) = error.err_text() {
+            let mut line = Vec::new();
+            encode::err(&mut line, text);
+            self.send(&line, tick);
+        }
+        self.shut(error.reason(), Some(error));
+    }
+
+    pub(crate) fn shut(&mut self, reason: CloseReason, error: Option<SessionError>) {
+        self.phase = Phase::Closed;
+        self.conn.close(reason);
+        self.memo = None;
+        self.emit(Event::Closed(reason, error));
+    }
+
+    pub(crate) fn emit(&mut self, event: Event) {
+        if self.events.len() < MAX_EVENTS || !matches!(event, Event::Refused(_)) {
+            self.events.push(event);
+        }
+    }
+
+    pub(crate) fn next_event(&mut self) -> Option<Event> {
+        if self.events.is_empty() {
+            return None;
+        }
+        let event = self.events.remove(0);
+        if self.events.is_empty() {
+            self.events = Vec::new();
+        }
+        Some(event)
+    }
+
+    /// Moves the connection to another account. Its subscriptions must be gone.
+    pub(crate) fn bind(&mut self, account: Arc<Account>) {
+        self.memo = None;
+        self.account.disconnected();
+        account.connected();
+        self.conn.lock().account = Some(account.clone());
+        self.account = account;
+    }
+
+    /// Looks at the times that do not depend on the role.
+    pub(crate) fn check_times(&mut self, tick: &mut Tick<'_>) -> Silence {
+        let now = tick.now;
+        if self.timers.auth.is_some_and(|auth| now >= auth) {
+            self.timers.auth = None;
+            self.fail(SessionError::AuthTimeout, tick);
+            return Silence::Wait;
+        }
+        if self.write_deadline().is_some_and(|deadline| now >= deadline) {
+            tick.worker.counters.slow_deadline += 1;
+            self.fail(SessionError::WriteDeadline, tick);
+            return Silence::Wait;
+        }
+        let silence = self.timers.check(now, self.limits.ping_interval, self.limits.max_pings_out);
+        if silence == Silence::Stale {
+            tick.worker.counters.stale_connections += 1;
+            self.fail(SessionError::Stale, tick);
+        }
+        silence
+    }
+
+    pub(crate) fn write_deadline(&self) -> Option<Instant> {
+        Some(self.conn.blocked_since()? + self.limits.write_deadline)
+    }
+}

@@ -1,0 +1,213 @@
+//! What a session tells whoever runs it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use midge_wire::WireError;
+use midge_wire::json::Connect;
+
+use crate::account::Account;
+use crate::reason::CloseReason;
+
+/// What a session tells whoever runs it. Facts for logs and decisions; none of them needs an answer but
+/// [`Event::Authenticate`].
+#[derive(Debug)]
+pub enum Event {
+    /// The peer has said who it is: find out whether that is so, and call `handle_verdict`.
+    Authenticate(Box<AuthRequest>),
+    /// Something was refused; the connection goes on.
+    Refused(Refusal),
+    /// The connection was closed from this side.
+    Closed(CloseReason, Option<SessionError>),
+}
+
+/// Who the peer says it is.
+pub struct AuthRequest {
+    /// What its CONNECT says.
+    pub connect: Connect,
+    /// What it was to sign; empty when nothing was asked.
+    pub nonce: String,
+}
+
+impl fmt::Debug for AuthRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthRequest").field("connect", &self.connect).finish_non_exhaustive()
+    }
+}
+
+/// The answer to [`Event::Authenticate`].
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// The peer is somebody, and belongs to this account.
+    Welcome(Arc<Account>),
+    /// It is not.
+    Refused,
+}
+
+/// What was refused. Prints as the text of the `-ERR` that nats-server 2.15 sends for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// A subscription's subject is not valid.
+    Subject,
+    /// A publish subject is not valid. The message was delivered all the same.
+    PublishSubject,
+    /// A publish on this subject.
+    Publish(Vec<u8>),
+    /// A publish with this reply subject.
+    Reply(Vec<u8>),
+    /// A subscription on this subject, in this queue group.
+    Subscribe(Vec<u8>, Vec<u8>),
+    /// A subscription on this subject, for its number of tokens.
+    Tokens(Vec<u8>),
+    /// One subscription too many.
+    TooMany,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Subject => f.write_str("Invalid Subject"),
+            Self::PublishSubject => f.write_str("Invalid Publish Subject"),
+            Self::Publish(subject) => {
+                write!(f, "Permissions Violation for Publish to {}", Quoted(subject))
+            }
+            Self::Reply(reply) => {
+                write!(f, "Permissions Violation for Publish with Reply of {}", Quoted(reply))
+            }
+            Self::Subscribe(subject, queue) if queue.is_empty() => {
+                write!(f, "Permissions Violation for Subscription to {}", Quoted(subject))
+            }
+            Self::Subscribe(subject, queue) => write!(
+                f,
+                "Permissions Violation for Subscription to {} using queue {}",
+                Quoted(subject),
+                Quoted(queue)
+            ),
+            Self::Tokens(subject) => {
+                write!(f, "Permissions Violation for Subscription to {}, too many tokens", Quoted(subject))
+            }
+            Self::TooMany => f.write_str("maximum subscriptions exceeded"),
+        }
+    }
+}
+
+/// Bytes in double quotes as Go's `%q` prints them.
+#[derive(Debug, Clone, Copy)]
+pub struct Quoted<'a>(pub &'a [u8]);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"")?;
+        for chunk in self.0.utf8_chunks() {
+            for c in chunk.valid().chars() {
+                match c {
+                    '"' => f.write_str("\\\"")?,
+                    '\\' => f.write_str("\\\\")?,
+                    '\u{7}' => f.write_str("\\a")?,
+                    '\u{8}' => f.write_str("\\b")?,
+                    '\u{c}' => f.write_str("\\f")?,
+                    '\n' => f.write_str("\\n")?,
+                    '\r' => f.write_str("\\r")?,
+                    '\t' => f.write_str("\\t")?,
+                    '\u{b}' => f.write_str("\\v")?,
+                    c if (c as u32) < 0x20 || c == '\u{7f}' => write!(f, "\\x{:02x}", c as u32)?,
+                    c if c.is_control() => write!(f, "\\u{:04x}", c as u32)?,
+                    c => fmt::Write::write_char(f, c)?,
+                }
+            }
+            for byte in chunk.invalid() {
+                write!(f, "\\x{byte:02x}")?;
+            }
+        }
+        f.write_str("\"")
+    }
+}
+
+/// Why a session closed its connection, sorted by who must act. [`SessionError::err_text`] is the only home of
+/// the texts that go to the peer.
+#[non_exhaustive]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// The peer broke the protocol.
+    #[error("{0}")]
+    Wire(#[from] WireError),
+    /// The peer's CONNECT cannot be read.
+    #[error("bad CONNECT: {0}")]
+    Connect(String),
+    /// The peer's INFO cannot be read.
+    #[error("bad INFO: {0}")]
+    Info(String),
+    /// The peer reported an error.
+    #[error("Client Error {0}")]
+    Peer(String),
+    /// The peer speaks a version of the client protocol that does not exist.
+    #[error("invalid client protocol")]
+    Version,
+    /// The peer wants to be told of missing responders but takes no headers.
+    #[error("no responders requires headers support")]
+    NoRespondersWithoutHeaders,
+    /// The peer did not prove who it is, or did not begin by saying it.
+    #[error("authentication error")]
+    Authorization,
+    /// The peer did not say in time who it is.
+    #[error("authentication timeout")]
+    AuthTimeout,
+    /// There are as many connections as there may be.
+    #[error("maximum connections exceeded")]
+    TooManyConnections,
+    /// The peer does not answer.
+    #[error("stale connection")]
+    Stale,
+    /// The peer does not take what is sent to it.
+    #[error("write deadline exceeded")]
+    WriteDeadline,
+}
+
+impl SessionError {
+    /// The text inside the quotes of the `-ERR` that the peer gets; `None` where it gets none.
+    #[must_use]
+    pub const fn err_text(&self) -> Option<&'static str> {
+        match self {
+            Self::Wire(error) => error.err_text(),
+            Self::Version => Some("invalid client protocol"),
+            Self::NoRespondersWithoutHeaders => Some("no responders requires headers support"),
+            Self::Authorization => Some("Authorization Violation"),
+            Self::AuthTimeout => Some("Authentication Timeout"),
+            Self::TooManyConnections => Some("maximum connections exceeded"),
+            Self::Stale => Some("Stale Connection"),
+            Self::Connect(_) | Self::Info(_) | Self::Peer(_) | Self::WriteDeadline => None,
+        }
+    }
+
+    /// What the connection is recorded to have ended for.
+    #[must_use]
+    pub const fn reason(&self) -> CloseReason {
+        match self {
+            Self::Wire(WireError::ControlLineTooLong { .. }) => CloseReason::MaxControlLineExceeded,
+            Self::Wire(WireError::PayloadTooLarge { .. }) => CloseReason::MaxPayloadExceeded,
+            Self::Wire(_) | Self::Connect(_) | Self::Info(_) => CloseReason::ProtocolViolation,
+            Self::Peer(_) => CloseReason::ParseError,
+            Self::Version => CloseReason::BadClientProtocolVersion,
+            Self::NoRespondersWithoutHeaders => CloseReason::NoRespondersRequiresHeaders,
+            Self::Authorization => CloseReason::AuthenticationViolation,
+            Self::AuthTimeout => CloseReason::AuthenticationTimeout,
+            Self::TooManyConnections => CloseReason::MaxConnectionsExceeded,
+            Self::Stale => CloseReason::StaleConnection,
+            Self::WriteDeadline => CloseReason::SlowConsumerWriteDeadline,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subjects_are_quoted_as_go_does() {
+        assert_eq!(Quoted(b"a\"b\\\x01\xff\t\xc3\xa4").to_string(), "\"a\\\"b\\\\\\x01\\xff\\t\u{e4}\"");
+        assert_eq!(
+            Refusal::Subscribe(b"a".into(), b"q".into()).to_string(),
+            "Permissions Violation for Subscription to \"a\" using queue \"q\""
+        );
+    }
+}

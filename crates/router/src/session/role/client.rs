@@ -1,0 +1,314 @@
+//! The client role: what nats-server calls a CLIENT connection.
+//!
+//! Order of checks and texts are those of nats-server 2.15.1 (`server/client.go`).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use midge_wire::json::Connect;
+use midge_wire::{ClientGrammar, ClientOp, Pub, Sub, Unsub, encode, subject};
+
+use super::{Flow, Role, sealed};
+use crate::router::{NewSub, SubscribeError};
+use crate::session::Tick;
+use crate::session::core::{Core, Phase};
+use crate::session::event::{AuthRequest, Event, Refusal, SessionError, Verdict};
+
+/// The queue group that the original keeps for itself.
+const SYSTEM_QUEUE: &[u8] = b"_sys_";
+/// Prefixes of publish subjects that only servers use.
+const SERVER_SUBJECTS: [&[u8]; 2] = [b"_GR_.", b"$GR."];
+/// Prefix of publish subjects that only the system account may use.
+const SYSTEM_SUBJECTS: &[u8] = b"$NRG.";
+/// Prefixes of reply subjects that only servers use.
+const SERVER_REPLIES: [&[u8]; 4] = [b"_R_.", b"$JS.ACK.", b"_GR_.", b"$GR."];
+
+/// A client connection's side of the talk.
+#[derive(Debug)]
+pub struct Client {
+    options: Options,
+    /// What the last CONNECT said, secrets left out.
+    hello: Option<Arc<Connect>>,
+    /// Whether the first PONG has been sent.
+    answered: bool,
+}
+
+/// What a CONNECT chose. Without one, the protocol's defaults hold, which are not those that clients choose.
+#[derive(Debug, Clone, Copy)]
+struct Options {
+    verbose: bool,
+    pedantic: bool,
+    echo: bool,
+    headers: bool,
+    no_responders: bool,
+}
+
+impl Client {
+    pub(crate) const fn new() -> Self {
+        let options =
+            Options { verbose: true, pedantic: true, echo: true, headers: false, no_responders: false };
+        Self { options, hello: None, answered: false }
+    }
+}
+
+impl sealed::Sealed for Client {}
+
+impl Role for Client {
+    type Grammar = ClientGrammar;
+
+    fn greet(&mut self, core: &mut Core, tick: &mut Tick<'_>) {
+        let info = core.router.info_for(&core.conn);
+        core.conn.append_info(&info, tick.worker);
+    }
+
+    fn limits(&self, core: &Core) -> midge_wire::Limits {
+        midge_wire::Limits {
+            max_control_line: core.limits.max_control_line,
+            max_payload: core.limits.max_payload,
+            headers: self.options.headers,
+        }
+    }
+
+    #[inline]
+    fn on_op(
+        &mut self,
+        core: &mut Core,
+        op: ClientOp<'_>,
+        tick: &mut Tick<'_>,
+    ) -> Result<Flow, SessionError> {
+        if core.trace {
+            trace(core, &op);
+        }
+        match op {
+            ClientOp::Pub(message) => self.publish(core, &message, tick),
+            ClientOp::Sub(sub) => self.subscribe(core, &sub, tick),
+            ClientOp::Unsub(unsub) => self.unsubscribe(core, &unsub, tick),
+            ClientOp::Ping => self.ping(core, tick),
+            ClientOp::Pong => pong(core, tick),
+            ClientOp::Connect(json) => return self.connect(core, json, tick),
+            ClientOp::Ok => {}
+            ClientOp::Err(text) => {
+                return Err(SessionError::Peer(String::from_utf8_lossy(text).into_owned()));
+            }
+            ClientOp::Info(json) => {
+                midge_wire::json::Info::from_json(json)
+                    .map_err(|error| SessionError::Info(error.to_string()))?;
+            }
+        }
+        Ok(Flow::Go)
+    }
+
+    fn on_verdict(
+        &mut self,
+        core: &mut Core,
+        verdict: Verdict,
+        tick: &mut Tick<'_>,
+    ) -> Result<(), SessionError> {
+        if core.phase != Phase::Authenticating {
+            return Ok(());
+        }
+        match verdict {
+            Verdict::Welcome(account) => {
+                if !Arc::ptr_eq(&account, &core.account) {
+                    core.bind(account);
+                }
+                core.phase = Phase::Ready;
+                self.connected(core, tick)
+            }
+            Verdict::Refused => Err(SessionError::Authorization),
+        }
+    }
+}
+
+impl Client {
+    fn connect(&mut self, core: &mut Core, json: &[u8], tick: &mut Tick<'_>) -> Result<Flow, SessionError> {
+        let first = self.hello.is_none();
+        let mut connect = self.hello.as_deref().cloned().unwrap_or_default();
+        connect.update(json).map_err(|error| SessionError::Connect(error.to_string()))?;
+        core.timers.auth = None;
+        let spread = tick.worker.random_below(1024) as u32;
+        let short = !core.limits.disable_short_first_ping;
+        core.timers.restart(tick.now, core.limits.ping_interval, short, spread);
+        let incoming = core.conn.incoming();
+        if incoming.rtt.load(Ordering::Relaxed) == 0 {
+            let since = tick.now.saturating_duration_since(core.conn.started()).as_nanos().max(1);
+            incoming.rtt.store(since as u64, Ordering::Relaxed);
+        }
+        if !first {
+            // The account may change, and with it what a subscription means.
+            core.router.drop_subscriptions(&core.conn, &core.account);
+        }
+        self.options = Options {
+            verbose: connect.verbose,
+            pedantic: connect.pedantic,
+            echo: connect.echo,
+            headers: connect.headers && core.limits.headers,
+            no_responders: connect.no_responders,
+        };
+        let wants_account = connect.wants_account;
+        let request = AuthRequest { connect: connect.clone(), nonce: String::new() };
+        connect.forget_secrets();
+        self.hello = Some(Arc::new(connect));
+        if core.router.auth_required() {
+            if wants_account {
+                return Err(SessionError::Authorization);
+            }
+            core.phase = Phase::Authenticating;
+            core.emit(Event::Authenticate(Box::new(request)));
+            return Ok(Flow::Verdict);
+        }
+        if wants_account {
+            return Err(SessionError::Authorization);
+        }
+        self.connected(core, tick)?;
+        Ok(Flow::Limits)
+    }
+
+    /// The rest of a CONNECT, once the peer is known.
+    fn connected(&self, core: &mut Core, tick: &mut Tick<'_>) -> Result<(), SessionError> {
+        let protocol = self.hello.as_ref().map_or(0, |hello| hello.protocol);
+        if !(0..=1).contains(&protocol) {
+            return Err(SessionError::Version);
+        }
+        if self.options.no_responders && !self.options.headers {
+            return Err(SessionError::NoRespondersWithoutHeaders);
+        }
+        {
+            let mut state = core.conn.lock();
+            state.headers = self.options.headers;
+            state.takes_info = protocol >= 1 && self.answered;
+            state.hello = self.hello.clone();
+        }
+        if self.options.verbose {
+            core.send(encode::OK, tick);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn publish(&self, core: &mut Core, message: &Pub<'_>, tick: &mut Tick<'_>) {
+        core.count_in(message.frame.len().saturating_sub(2));
+        if self.options.pedantic && !subject::is_valid_literal(message.subject) {
+            core.refuse(Refusal::PublishSubject, tick);
+        }
+        if let Some(refusal) = reserved(core, message) {
+            core.refuse(refusal, tick);
+            return;
+        }
+        if self.options.verbose {
+            core.send(encode::OK, tick);
+        }
+        let sent = core.deliver(message, self.options.echo, tick);
+        if sent == 0 && self.options.no_responders && !message.reply.is_empty() {
+            no_responders(core, message, tick);
+        }
+    }
+
+    fn subscribe(&self, core: &mut Core, sub: &Sub<'_>, tick: &mut Tick<'_>) {
+        if sub.queue == SYSTEM_QUEUE {
+            core.refuse(Refusal::Subscribe(sub.subject.to_vec(), sub.queue.to_vec()), tick);
+            return;
+        }
+        let most = core.limits.max_subscription_tokens;
+        if most > 0 && subject::tokens(sub.subject).count() > most {
+            core.refuse(Refusal::Tokens(sub.subject.to_vec()), tick);
+            return;
+        }
+        let limit = core.limits.max_subscriptions;
+        let new = NewSub { subject: sub.subject, queue: sub.queue, sid: sub.sid, limit };
+        match core.router.subscribe(&core.conn, &core.account, &new) {
+            Ok(()) if self.options.verbose => core.send(encode::OK, tick),
+            Ok(()) | Err(SubscribeError::Closed) => {}
+            Err(SubscribeError::Subject) => core.refuse(Refusal::Subject, tick),
+            Err(SubscribeError::TooMany) => core.refuse(Refusal::TooMany, tick),
+        }
+    }
+
+    fn unsubscribe(&self, core: &Core, unsub: &Unsub<'_>, tick: &mut Tick<'_>) {
+        if self.options.verbose {
+            core.send(encode::OK, tick);
+        }
+        core.router.unsubscribe(&core.conn, &core.account, unsub.sid, unsub.max);
+    }
+
+    fn ping(&mut self, core: &Core, tick: &mut Tick<'_>) {
+        core.send(encode::PONG, tick);
+        let Some(hello) = &self.hello else { return };
+        if self.answered {
+            return;
+        }
+        self.answered = true;
+        if hello.protocol >= 1 {
+            let mut info = core.router.info_for(&core.conn);
+            info.connect_info = true;
+            info.remote_account = core.account.name().to_string();
+            info.acc_is_sys = core.account.is_system();
+            core.conn.append_info(&info, tick.worker);
+            core.conn.lock().takes_info = true;
+        }
+    }
+}
+
+fn pong(core: &mut Core, tick: &Tick<'_>) {
+    if let Some(rtt) = core.timers.pong(tick.now) {
+        core.conn.incoming().rtt.store(rtt.as_nanos() as u64, Ordering::Relaxed);
+    }
+}
+
+/// Whether a client may not publish this because only servers do.
+#[inline]
+fn reserved(core: &Core, message: &Pub<'_>) -> Option<Refusal> {
+    let begins = |prefixes: &[&[u8]], name: &[u8]| {
+        prefixes.iter().any(|prefix| name.len() > prefix.len() && name.starts_with(prefix))
+    };
+    let name = message.subject;
+    if matches!(name.first(), Some(b'_' | b'$')) {
+        let system = name.starts_with(SYSTEM_SUBJECTS) && !core.account.is_system();
+        if system || begins(&SERVER_SUBJECTS, name) {
+            return Some(Refusal::Publish(name.to_vec()));
+        }
+    }
+    let reply = message.reply;
+    if matches!(reply.first(), Some(b'_' | b'$')) && (begins(&SERVER_REPLIES, reply) || reply == b"_R_.") {
+        return Some(Refusal::Reply(reply.to_vec()));
+    }
+    None
+}
+
+/// Tells a requester that nobody listens: an empty message with status 503 on its own reply subscription.
+fn no_responders(core: &mut Core, message: &Pub<'_>, tick: &mut Tick<'_>) {
+    let set = tick.worker.matches(&core.account, message.reply, core.router.conns());
+    let own = set.plain.iter().find(|target| target.conn.cid() == core.conn.cid());
+    let Some(target) = own else { return };
+    let mut headers = Vec::with_capacity(40 + message.subject.len());
+    encode::parts(&mut headers, &[b"NATS/1.0 503\r\nNats-Subject: ", message.subject, b"\r\n\r\n"]);
+    let sid = core.conn.lock().subs.get_mut(target.slot, target.serial).map(|sub| sub.sid.clone());
+    let Some(sid) = sid else { return };
+    let mut line = Vec::with_capacity(headers.len() + 64);
+    let to = encode::MsgTo { subject: message.reply, sid: sid.bytes(), reply: b"" };
+    encode::msg(&mut line, to, &headers, b"");
+    core.conn.append(line.len(), tick.worker, |room| room.extend_from_slice(&line));
+}
+
+fn trace(core: &Core, op: &ClientOp<'_>) {
+    let join = |words: &[&[u8]]| {
+        let words: Vec<&[u8]> = words.iter().copied().filter(|word| !word.is_empty()).collect();
+        words.join(&b' ')
+    };
+    match op {
+        ClientOp::Connect(json) => core.trace_in("CONNECT", json),
+        ClientOp::Pub(m) => {
+            let op = if m.header_len.is_some() { "HPUB" } else { "PUB" };
+            core.trace_in(op, &join(&[m.subject, m.reply, m.header_digits, m.size_digits]));
+            core.trace_in("", m.body());
+        }
+        ClientOp::Sub(s) => core.trace_in("SUB", &join(&[s.subject, s.queue, s.sid])),
+        ClientOp::Unsub(u) if u.max > 0 => {
+            core.trace_in("UNSUB", &join(&[u.sid, u.max.to_string().as_bytes()]));
+        }
+        ClientOp::Unsub(u) => core.trace_in("UNSUB", u.sid),
+        ClientOp::Ping => core.trace_in("PING", b""),
+        ClientOp::Pong => core.trace_in("PONG", b""),
+        ClientOp::Ok | ClientOp::Err(_) | ClientOp::Info(_) => {}
+    }
+}

@@ -1,0 +1,115 @@
+//! What monitoring reads.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::conn::{Conn, Kind};
+use crate::reason::CloseReason;
+use crate::router::Router;
+use crate::worker::{Counters, Traffic};
+
+/// The figures of a whole router.
+#[derive(Debug, Clone, Default)]
+pub struct Totals {
+    /// Open client connections.
+    pub clients: u32,
+    /// Connections since the start.
+    pub total_connections: u64,
+    /// Subscriptions in all accounts.
+    pub subscriptions: u32,
+    /// What all workers have done.
+    pub counters: Counters,
+}
+
+/// One connection at one moment.
+#[derive(Debug, Clone)]
+pub struct ConnSnapshot {
+    /// The number that the peer knows itself by.
+    pub cid: u64,
+    /// What kind of peer it is.
+    pub kind: Kind,
+    /// The peer's address.
+    pub peer: String,
+    /// When it connected.
+    pub started: Instant,
+    /// When something last happened.
+    pub last_activity: Instant,
+    /// The last measured round trip.
+    pub rtt: Option<Duration>,
+    /// Bytes that wait for it.
+    pub pending_bytes: usize,
+    /// What it has sent and been sent.
+    pub traffic: Traffic,
+    /// How often a producer was held back for it.
+    pub stalls: u64,
+    /// The account that it belongs to.
+    pub account: Option<Arc<str>>,
+    /// What it said of itself: name, language, version.
+    pub name: String,
+    /// The client library's language.
+    pub lang: String,
+    /// The client library's version.
+    pub version: String,
+    /// How many subscriptions it has.
+    pub subscription_count: usize,
+    /// Its subscriptions, or some of them.
+    pub subscriptions: Vec<SubSnapshot>,
+    /// Why it ended, once it has.
+    pub closed: Option<CloseReason>,
+}
+
+/// One subscription at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubSnapshot {
+    /// Its subject.
+    pub subject: Vec<u8>,
+    /// Its queue group; empty for none.
+    pub queue: Vec<u8>,
+    /// The client's own name for it.
+    pub sid: Vec<u8>,
+    /// Messages delivered.
+    pub delivered: u64,
+    /// Messages after which it ends; zero for never.
+    pub max: u64,
+}
+
+impl ConnSnapshot {
+    /// At most `most` subscriptions are listed.
+    pub(crate) fn of(conn: &Conn, router: &Router, most: usize) -> Self {
+        let incoming = conn.incoming();
+        let rtt = incoming.rtt.load(Ordering::Relaxed);
+        let state = conn.lock();
+        let hello = state.hello.as_deref();
+        let subs = state.subs.iter().take(most).map(|sub| SubSnapshot {
+            subject: sub.subject.to_vec(),
+            queue: router.queue_name(sub.queue).to_vec(),
+            sid: sub.sid.bytes().to_vec(),
+            delivered: sub.delivered,
+            max: sub.max,
+        });
+        Self {
+            cid: conn.cid(),
+            kind: conn.kind(),
+            peer: conn.peer().to_owned(),
+            started: conn.started(),
+            last_activity: conn.last_activity(),
+            rtt: (rtt > 0).then(|| Duration::from_nanos(rtt)),
+            pending_bytes: state.out.pending(),
+            traffic: Traffic {
+                in_msgs: incoming.msgs.load(Ordering::Relaxed),
+                in_bytes: incoming.bytes.load(Ordering::Relaxed),
+                out_msgs: state.out_msgs,
+                out_bytes: state.out_bytes,
+            },
+            stalls: state.stalls,
+            account: state.account.as_ref().map(|account| account.name().clone()),
+            name: hello.map(|h| h.name.clone()).unwrap_or_default(),
+            lang: hello.map(|h| h.lang.clone()).unwrap_or_default(),
+            version: hello.map(|h| h.version.clone()).unwrap_or_default(),
+            subscription_count: state.subs.len(),
+            subscriptions: subs.collect(),
+            closed: state.close_reason(),
+        }
+    }
+}
