@@ -1,0 +1,624 @@
+//! From text to tree.
+//!
+//! The methods follow the states of nats-server's `conf/lex.go`: what may stand where, what ends a bare word, and
+//! what is skipped between, differ at the top, in a block and in a list.
+
+use crate::error::{Diagnostic, Errors, Sources, Span};
+use crate::load::Loader;
+use crate::scalar;
+use crate::tree::{Document, Entry, Map, Node, Value};
+
+/// Blocks and lists inside each other, and files that include each other.
+const MAX_DEPTH: usize = 64;
+/// After so many errors, the rest of the text tells nobody anything.
+const MAX_ERRORS: usize = 32;
+/// What bcrypt hashes look like after the first `$`: they are texts, not variables.
+const BCRYPT: &str = "2a$";
+
+/// Reads a configuration. `name` stands in errors and is what includes are relative to.
+///
+/// # Errors
+/// Everything that is wrong with it, in the order of the text.
+pub fn parse(name: &str, text: &str, loader: &dyn Loader) -> Result<Document, Errors> {
+    let mut all = Shared { sources: Sources::default(), errors: Vec::new(), loader, variables: Vec::new() };
+    let root = read(&mut all, name, text, 0);
+    if all.errors.is_empty() {
+        return Ok(Document { root, sources: all.sources });
+    }
+    Err(Errors(all.errors))
+}
+
+/// What a text and the texts that it includes share.
+struct Shared<'a> {
+    sources: Sources,
+    errors: Vec<Diagnostic>,
+    loader: &'a dyn Loader,
+    /// Environment variables that are being read, for cycles.
+    variables: Vec<String>,
+}
+
+fn read(all: &mut Shared<'_>, name: &str, text: &str, depth: usize) -> Map {
+    let file = all.sources.add(name, text);
+    let mut parser = Parser { all, text, file, at: 0, maps: vec![Map::default()], depth };
+    parser.top();
+    parser.maps.pop().unwrap_or_default()
+}
+
+/// The place that is being read, and the blocks that are open there, outermost first.
+struct Parser<'a, 'b> {
+    all: &'a mut Shared<'b>,
+    text: &'a str,
+    file: u32,
+    at: usize,
+    maps: Vec<Map>,
+    depth: usize,
+}
+
+/// An error has been noted; go on after it.
+struct Failed;
+
+type Parsed<T> = Result<T, Failed>;
+
+const fn is_blank(c: char) -> bool {
+    matches!(c, ' ' | '\t')
+}
+
+const fn is_line_end(c: char) -> bool {
+    matches!(c, '\n' | '\r')
+}
+
+const fn is_separator(c: char) -> bool {
+    matches!(c, '=' | ':')
+}
+
+impl Parser<'_, '_> {
+    // The cursor.
+
+    fn rest(&self) -> &str {
+        self.text.get(self.at..).unwrap_or_default()
+    }
+
+    fn peek(&self) -> Option<char> {
+        self.rest().chars().next()
+    }
+
+    fn bump(&mut self) {
+        self.at += self.peek().map_or(0, char::len_utf8);
+    }
+
+    fn skip_while(&mut self, mut skip: impl FnMut(char) -> bool) {
+        while self.peek().is_some_and(&mut skip) {
+            self.bump();
+        }
+    }
+
+    fn take_while(&mut self, take: impl FnMut(char) -> bool) -> String {
+        let from = self.at;
+        self.skip_while(take);
+        self.text.get(from..self.at).unwrap_or_default().to_owned()
+    }
+
+    fn eat(&mut self, text: &str) -> bool {
+        let found = self.rest().starts_with(text);
+        if found {
+            self.at += text.len();
+        }
+        found
+    }
+
+    /// Skips a comment, if one begins here.
+    fn comment(&mut self) -> bool {
+        let found = self.eat("#") || self.eat("//");
+        if found {
+            self.skip_while(|c| !is_line_end(c));
+        }
+        found
+    }
+
+    fn span_from(&self, start: usize) -> Span {
+        Span { file: self.file, start: start as u32, end: self.at as u32 }
+    }
+
+    fn here(&self) -> Span {
+        let end = self.at + self.peek().map_or(0, char::len_utf8);
+        Span { file: self.file, start: self.at as u32, end: end as u32 }
+    }
+
+    fn fail<T>(&mut self, span: Span, message: impl Into<String>) -> Parsed<T> {
+        let error = self.all.sources.explain(span, message);
+        self.all.errors.push(error);
+        Err(Failed)
+    }
+
+    fn fail_here<T>(&mut self, expected: &str) -> Parsed<T> {
+        let got = self
+            .peek()
+            .map_or_else(|| "the end of the text".to_owned(), |c| format!("'{}'", c.escape_debug()));
+        self.fail(self.here(), format!("expected {expected}, but got {got}"))
+    }
+
+    fn given_up(&self) -> bool {
+        self.all.errors.len() >= MAX_ERRORS
+    }
+
+    /// Goes on with the next line, or the end of the block, so that one error does not hide the next.
+    fn recover(&mut self, place: Place) {
+        self.skip_while(|c| !is_line_end(c) && (c != '}' || place == Place::Top));
+    }
+
+    // The top and blocks around it.
+
+    fn top(&mut self) {
+        loop {
+            self.skip_while(char::is_whitespace);
+            if self.comment() {
+                continue;
+            }
+            match self.peek() {
+                None => return,
+                Some(_) if self.given_up() => return,
+                Some('{') => {
+                    let start = self.at;
+                    self.bump();
+                    self.top_block(start);
+                }
+                Some(_) => {
+                    if self.entry(Place::Top).is_err() {
+                        self.recover(Place::Top);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Braces around the whole: its keys are the outermost keys all the same.
+    fn top_block(&mut self, start: usize) {
+        loop {
+            self.skip_while(|c| c.is_whitespace() || c == ',' || c == ';');
+            if self.comment() {
+                continue;
+            }
+            match self.peek() {
+                None => {
+                    let _ = self.fail::<()>(self.opening(start), "this '{' is never closed");
+                    return;
+                }
+                Some(_) if self.given_up() => return,
+                Some('}') => {
+                    self.bump();
+                    return self.skip_while(|c| c == ',' || c == ';');
+                }
+                Some(_) => {
+                    if self.entry(Place::Block).is_err() {
+                        self.recover(Place::Block);
+                    }
+                }
+            }
+        }
+    }
+
+    const fn opening(&self, start: usize) -> Span {
+        Span { file: self.file, start: start as u32, end: start as u32 + 1 }
+    }
+
+    // Keys.
+
+    /// A key with its value, or an include, and what must follow it.
+    fn entry(&mut self, place: Place) -> Parsed<()> {
+        let start = self.at;
+        let (key, quoted) = self.key()?;
+        let span = self.span_from(start);
+        if !quoted && key.eq_ignore_ascii_case("include") && self.peek().is_some_and(char::is_whitespace) {
+            self.include()?;
+        } else {
+            self.skip_while(char::is_whitespace);
+            if self.peek().is_some_and(is_separator) {
+                self.bump();
+                self.skip_while(|c| is_blank(c) || (place == Place::Map && c.is_whitespace()));
+            }
+            if self.peek().is_none() || (place != Place::Top && self.peek() == Some('}')) {
+                return self.fail(span, format!("'{key}' has no value"));
+            }
+            let node = self.value()?;
+            self.set(Entry { key, span, node, used: false });
+        }
+        self.entry_end(place)
+    }
+
+    fn key(&mut self) -> Parsed<(String, bool)> {
+        match self.peek() {
+            Some(c) if is_separator(c) || matches!(c, ']' | ')') => self.fail_here("a key"),
+            Some(quote @ ('"' | '\'')) => {
+                let start = self.at;
+                self.bump();
+                let key = self.take_while(|c| c != quote);
+                if self.peek().is_none() {
+                    return self.fail(self.opening(start), "this quote is never closed");
+                }
+                self.bump();
+                Ok((key, true))
+            }
+            _ => {
+                let key = self.take_while(|c| !c.is_whitespace() && !is_separator(c));
+                Ok((key, false))
+            }
+        }
+    }
+
+    fn set(&mut self, entry: Entry) {
+        if let Some(map) = self.maps.last_mut() {
+            map.set(entry);
+        }
+    }
+
+    fn entry_end(&mut self, place: Place) -> Parsed<()> {
+        self.skip_while(is_blank);
+        if self.comment() {
+            return Ok(());
+        }
+        match self.peek() {
+            None => Ok(()),
+            Some(c) if is_line_end(c) || c == ',' || c == ';' => {
+                self.bump();
+                Ok(())
+            }
+            Some('}') if place != Place::Top => Ok(()),
+            // The original takes a stray brace after a value at the top.
+            Some('}') => {
+                self.bump();
+                Ok(())
+            }
+            Some(_) => self.fail_here("a new line, ',' or ';' after the value"),
+        }
+    }
+
+    fn include(&mut self) -> Parsed<()> {
+        self.skip_while(is_blank);
+        let start = self.at;
+        let name = match self.peek() {
+            Some(quote @ ('"' | '\'')) => {
+                self.bump();
+                let name = self.take_while(|c| c != quote);
+                if self.peek().is_none() {
+                    return self.fail(self.opening(start), "this quote is never closed");
+                }
+                self.bump();
+                name
+            }
+            Some(c) if matches!(c, '[' | '{' | '(' | '-' | '\\') || is_line_end(c) || c.is_ascii_digit() => {
+                return self.fail_here("the name of the file to include");
+            }
+            _ => self.take_while(|c| !is_line_end(c) && !is_blank(c) && !matches!(c, ';' | '}')),
+        };
+        let span = self.span_from(start);
+        if self.depth >= MAX_DEPTH {
+            return self.fail(span, "files include each other without an end");
+        }
+        let from = self.all.sources.name(span).to_owned();
+        let loaded = match self.all.loader.include(&from, &name) {
+            Ok(loaded) => loaded,
+            Err(why) => return self.fail(span, format!("cannot include '{name}': {why}")),
+        };
+        let map = read(self.all, &loaded.name, &loaded.text, self.depth + 1);
+        for entry in map.iter() {
+            self.set(entry.clone());
+        }
+        Ok(())
+    }
+
+    // Values.
+
+    fn value(&mut self) -> Parsed<Node> {
+        let start = self.at;
+        let value = match self.peek() {
+            Some('[') => self.list()?,
+            Some('{') => self.map()?,
+            Some('\'') => self.raw_text()?,
+            Some('"') => self.quoted_text()?,
+            Some('(') => self.block_text()?,
+            Some('-') => self.negative()?,
+            Some(c) if c.is_ascii_digit() => self.number()?,
+            Some('.') => return self.fail_here("a value (numbers begin with a digit)"),
+            Some(c) if is_line_end(c) => return self.fail_here("a value"),
+            _ => self.word(start)?,
+        };
+        Ok(Node { value, span: self.span_from(start) })
+    }
+
+    fn enter(&mut self, start: usize) -> Parsed<()> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return self.fail(self.opening(start), "blocks and lists are nested too deeply");
+        }
+        self.bump();
+        Ok(())
+    }
+
+    fn map(&mut self) -> Parsed<Value> {
+        let start = self.at;
+        self.enter(start)?;
+        self.maps.push(Map::default());
+        let done = self.map_entries(start);
+        self.depth -= 1;
+        let map = self.maps.pop().unwrap_or_default();
+        done.map(|()| Value::Map(map))
+    }
+
+    fn map_entries(&mut self, start: usize) -> Parsed<()> {
+        loop {
+            self.skip_while(char::is_whitespace);
+            if self.comment() {
+                continue;
+            }
+            match self.peek() {
+                None => return self.fail(self.opening(start), "this '{' is never closed"),
+                Some(_) if self.given_up() => return Err(Failed),
+                Some('}') => {
+                    self.bump();
+                    return Ok(());
+                }
+                Some(_) => {
+                    if self.entry(Place::Map).is_err() {
+                        self.recover(Place::Map);
+                    }
+                }
+            }
+        }
+    }
+
+    fn list(&mut self) -> Parsed<Value> {
+        let start = self.at;
+        self.enter(start)?;
+        let mut list = Vec::new();
+        let done = self.list_values(start, &mut list);
+        self.depth -= 1;
+        done.map(|()| Value::List(list))
+    }
+
+    fn list_values(&mut self, start: usize, list: &mut Vec<Node>) -> Parsed<()> {
+        loop {
+            self.skip_while(char::is_whitespace);
+            if self.comment() {
+                continue;
+            }
+            match self.peek() {
+                None => return self.fail(self.opening(start), "this '[' is never closed"),
+                Some(']') => {
+                    self.bump();
+                    return Ok(());
+                }
+                Some(',') => return self.fail_here("a value or ']'"),
+                Some(_) => list.push(self.value()?),
+            }
+            loop {
+                self.skip_while(is_blank);
+                if !self.comment() {
+                    break;
+                }
+            }
+            match self.peek() {
+                Some(c) if c == ',' || is_line_end(c) => self.bump(),
+                Some(']') => {}
+                None => return self.fail(self.opening(start), "this '[' is never closed"),
+                Some(_) => return self.fail_here("',' or ']' after the value"),
+            }
+        }
+    }
+
+    fn raw_text(&mut self) -> Parsed<Value> {
+        let start = self.at;
+        self.bump();
+        let text = self.take_while(|c| c != '\'');
+        if !self.eat("'") {
+            return self.fail(self.opening(start), "this quote is never closed");
+        }
+        Ok(Value::Text(text))
+    }
+
+    fn quoted_text(&mut self) -> Parsed<Value> {
+        let start = self.at;
+        self.bump();
+        let mut text = String::new();
+        loop {
+            text.push_str(&self.take_while(|c| c != '"' && c != '\\'));
+            match self.peek() {
+                None => return self.fail(self.opening(start), "this quote is never closed"),
+                Some('"') => {
+                    self.bump();
+                    return Ok(Value::Text(text));
+                }
+                Some(_) => self.escape(&mut text)?,
+            }
+        }
+    }
+
+    fn escape(&mut self, text: &mut String) -> Parsed<()> {
+        let start = self.at;
+        self.bump();
+        let escape = self.peek();
+        self.bump();
+        match escape {
+            Some('t') => text.push('\t'),
+            Some('n') => text.push('\n'),
+            Some('r') => text.push('\r'),
+            Some(c @ ('"' | '\\')) => text.push(c),
+            Some('x') => {
+                let digits = self.rest().get(..2).unwrap_or_default();
+                let code = u8::from_str_radix(digits, 16);
+                match code {
+                    Ok(code) if code < 128 && !digits.starts_with('+') => {
+                        self.at += 2;
+                        text.push(char::from(code));
+                    }
+                    Ok(_) if !digits.starts_with('+') => {
+                        self.at += 2;
+                        return self.fail(self.span_from(start), "only \\x00 to \\x7f can stand in a text");
+                    }
+                    _ => {
+                        return self.fail(self.span_from(start), "expected two hexadecimal digits after \\x");
+                    }
+                }
+            }
+            _ => {
+                let known = "unknown escape; the known ones are \\xXX, \\t, \\n, \\r, \\\" and \\\\";
+                return self.fail(self.span_from(start), known);
+            }
+        }
+        Ok(())
+    }
+
+    /// Text in parentheses, closed by one that stands alone on its line.
+    fn block_text(&mut self) -> Parsed<Value> {
+        let start = self.at;
+        self.bump();
+        let text = self.rest();
+        let closes = |at: &usize| {
+            let behind = text.get(at + 2..).unwrap_or_default();
+            behind.is_empty() || behind.starts_with('\n')
+        };
+        let Some(end) = text.match_indices("\n)").map(|(at, _)| at).find(closes) else {
+            return self.fail(self.opening(start), "this '(' is never closed by a ')' alone on its line");
+        };
+        let value = text.get(..=end).unwrap_or_default().to_owned();
+        self.at += end + 2;
+        Ok(Value::Text(value))
+    }
+
+    fn negative(&mut self) -> Parsed<Value> {
+        let start = self.at;
+        self.bump();
+        if !self.peek().is_some_and(|c| c.is_ascii_digit()) {
+            return self.fail_here("a digit after '-'");
+        }
+        self.skip_while(|c| c.is_ascii_digit());
+        if self.peek() == Some('.') {
+            return self.fraction(start);
+        }
+        self.skip_while(|c| c.is_ascii_alphabetic());
+        self.integer(start)
+    }
+
+    /// A number, or anything else that begins with a digit.
+    fn number(&mut self) -> Parsed<Value> {
+        let start = self.at;
+        self.skip_while(|c| c.is_ascii_digit());
+        match self.peek() {
+            Some('-') => return self.date(start),
+            Some('.') => return self.fraction(start),
+            Some(c) if "kKmMgGtTpPeE".contains(c) => {
+                self.bump();
+                self.skip_while(|c| "bBiI".contains(c));
+            }
+            _ => {}
+        }
+        if self.peek().is_none_or(|c| is_line_end(c) || is_blank(c) || matches!(c, '}' | ';' | ',' | ']')) {
+            return self.integer(start);
+        }
+        self.word(start)
+    }
+
+    fn integer(&mut self, start: usize) -> Parsed<Value> {
+        let text = self.text.get(start..self.at).unwrap_or_default();
+        match scalar::integer(text) {
+            Ok(number) => Ok(Value::Int(number)),
+            Err(why) => self.fail(self.span_from(start), why),
+        }
+    }
+
+    fn date(&mut self, start: usize) -> Parsed<Value> {
+        self.skip_while(|c| c.is_ascii_digit() || matches!(c, '-' | ':' | 'T' | 'Z'));
+        let text = self.text.get(start..self.at).unwrap_or_default();
+        if scalar::is_date(text) {
+            return Ok(Value::Date(text.to_owned()));
+        }
+        self.fail(
+            self.span_from(start),
+            "expected a time like 2016-05-04T18:53:41Z (quote it if it is a text)",
+        )
+    }
+
+    /// A number with a fraction, or the start of an IP address.
+    fn fraction(&mut self, start: usize) -> Parsed<Value> {
+        self.bump();
+        if !self.peek().is_some_and(|c| c.is_ascii_digit()) {
+            return self.fail_here("a digit after '.'");
+        }
+        self.skip_while(|c| c.is_ascii_digit());
+        if self.peek() == Some('.') {
+            self.skip_while(|c| c.is_ascii_digit() || matches!(c, '.' | ':' | '-'));
+            return Ok(Value::Text(self.text.get(start..self.at).unwrap_or_default().to_owned()));
+        }
+        let text = self.text.get(start..self.at).unwrap_or_default();
+        match text.parse::<f64>() {
+            Ok(number) if number.is_finite() => Ok(Value::Float(number)),
+            _ => self.fail(self.span_from(start), format!("float '{text}' is out of the range")),
+        }
+    }
+
+    /// A bare word: a boolean, a variable or a text.
+    fn word(&mut self, start: usize) -> Parsed<Value> {
+        let mut text = self.text.get(start..self.at).unwrap_or_default().to_owned();
+        let mut escaped = false;
+        loop {
+            text.push_str(&self.take_while(|c| {
+                !is_line_end(c) && !is_blank(c) && !matches!(c, ';' | ',' | ']' | '}' | '\'' | '\\')
+            }));
+            match self.peek() {
+                Some('\\') => {
+                    escaped = true;
+                    self.escape(&mut text)?;
+                }
+                // A quote ends a word, and goes with it.
+                Some('\'') => {
+                    self.bump();
+                    return Ok(Value::Text(text));
+                }
+                _ => break,
+            }
+        }
+        if escaped {
+            return Ok(Value::Text(text));
+        }
+        if let Some(truth) = scalar::boolean(&text) {
+            return Ok(Value::Bool(truth));
+        }
+        match text.strip_prefix('$') {
+            Some(name) if !name.starts_with(BCRYPT) => self.variable(start, name),
+            _ => Ok(Value::Text(text)),
+        }
+    }
+
+    fn variable(&mut self, start: usize, name: &str) -> Parsed<Value> {
+        for map in self.maps.iter_mut().rev() {
+            if let Some(node) = map.refer(name) {
+                return Ok(node.value);
+            }
+        }
+        let span = self.span_from(start);
+        if self.all.variables.iter().any(|open| open == name) {
+            return self.fail(span, format!("variable reference cycle for '{name}'"));
+        }
+        let Some(text) = self.all.loader.variable(name) else {
+            let message = format!(
+                "variable reference for '{name}' can not be found: define it above this place or in the environment"
+            );
+            return self.fail(span, message);
+        };
+        self.all.variables.push(name.to_owned());
+        let map = read(self.all, &format!("${name}"), &format!("pk={text}"), self.depth + 1);
+        self.all.variables.pop();
+        map.get("pk").map_or_else(
+            || self.fail(span, format!("the environment variable '{name}' has no value that can be read")),
+            |node| Ok(node.value.clone()),
+        )
+    }
+}
+
+/// Where a key stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Top,
+    /// Inside braces around the whole text.
+    Block,
+    Map,
+}
