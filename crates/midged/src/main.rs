@@ -1,1 +1,74 @@
-fn main() {}
+//! `midged`: a NATS-compatible server with nats-server's flags and configuration.
+
+mod banner;
+mod flags;
+mod signals;
+
+use std::process::ExitCode;
+
+use midge::Server;
+use midge::log::Log;
+
+use crate::flags::{Command, Ready};
+
+/// Gives memory back after a storm, and is quick with the many small pieces that connections and subscriptions are.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> =
+        std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
+    match flags::parse(&arguments).and_then(flags::Parsed::decide) {
+        Ok(Command::Say(text)) => {
+            banner::say(&text);
+            ExitCode::SUCCESS
+        }
+        Ok(Command::Signal(order)) => match signals::send(&order) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => fail(&why),
+        },
+        Ok(Command::Run(ready)) => run(*ready),
+        Err(why) => fail(&why),
+    }
+}
+
+fn fail(why: &str) -> ExitCode {
+    banner::complain(&format!("midged: {why}"));
+    ExitCode::FAILURE
+}
+
+fn run(Ready { options, warnings }: Ready) -> ExitCode {
+    let log = match Log::open(&options.log) {
+        Ok(log) => log,
+        Err(error) => {
+            let path = options.log.file.as_deref().unwrap_or_else(|| "standard error".as_ref());
+            return fail(&format!("cannot open log file {}: {error}", path.display()));
+        }
+    };
+    if tracing::subscriber::set_global_default(log.clone()).is_err() {
+        return fail("cannot install the log");
+    }
+    // Signals are caught from here on: one that comes during the start is not lost.
+    let caught = match signals::catch() {
+        Ok(caught) => caught,
+        Err(error) => return fail(&format!("cannot catch signals: {error}")),
+    };
+    let server = match Server::new(options) {
+        Ok(server) => server,
+        Err(why) => return fail(&why.to_string()),
+    };
+    banner::log(&server);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    match server.start() {
+        Ok(running) => {
+            signals::obey(caught, running, &log);
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            log.fatal(&why.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}

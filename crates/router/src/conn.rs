@@ -71,6 +71,8 @@ pub(crate) struct Incoming {
     pub(crate) last: AtomicU64,
     /// Nanoseconds of the last measured round trip.
     pub(crate) rtt: AtomicU64,
+    /// Nanoseconds from the connection's start to its end; zero while it lasts.
+    pub(crate) end: AtomicU64,
 }
 
 /// What is under the connection's lock.
@@ -169,6 +171,12 @@ impl Conn {
     #[must_use]
     pub fn closed(&self) -> Option<CloseReason> {
         self.state.lock().closed
+    }
+
+    /// What the peer said of itself, secrets left out.
+    #[must_use]
+    pub fn hello(&self) -> Option<Arc<Connect>> {
+        self.state.lock().hello.clone()
     }
 
     /// Bytes that wait to be written to the peer.
@@ -336,6 +344,12 @@ impl Conn {
     pub(crate) fn touch(&self, now: Instant) {
         let since = now.saturating_duration_since(self.started).as_nanos() as u64;
         self.incoming.last.store(since, Ordering::Relaxed);
+    }
+
+    /// Remembers when the connection ended, for monitoring.
+    pub fn note_end(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.started).as_nanos() as u64;
+        self.incoming.end.store(since.max(1), Ordering::Relaxed);
     }
 
     /// When something last happened here.

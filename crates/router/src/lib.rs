@@ -26,7 +26,7 @@
 //!     fn wake(&self) {}
 //! }
 //!
-//! let settings = Settings { info: Info::default(), limits: Limits::default(), auth_required: false, seed: 1 };
+//! let settings = Settings { info: Info::default(), limits: Limits::default(), auth_required: false, seed: 1, max_ended: 0 };
 //! let router = Router::new(settings);
 //! let worker = router.worker();
 //! let mut tick = Tick { worker: &mut *worker.lock(), now: Instant::now() };
@@ -67,4 +67,4 @@ pub use session::role::client::Client;
 pub use session::role::{Flow, Role};
 pub use session::{ClientSession, Input, Next, Session, Tick};
 pub use snapshot::{ConnSnapshot, SubSnapshot, Totals};
-pub use worker::{Counters, Traffic, Worker};
+pub use worker::{CacheFigures, Counters, Traffic, Worker};

@@ -62,7 +62,6 @@ impl CloseReason {
                 | Self::SlowConsumerWriteDeadline
                 | Self::WriteError
                 | Self::ReadError
-                | Self::ClientClosed
         )
     }
 }

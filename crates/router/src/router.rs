@@ -29,11 +29,11 @@ pub struct Settings {
     pub auth_required: bool,
     /// What the router's hashes and choices are derived from. A server takes a random one, a test a fixed one.
     pub seed: u64,
+    /// Ended connections that are remembered for monitoring.
+    pub max_ended: usize,
 }
 
-/// Ended connections that are remembered for monitoring.
-const REMEMBERED: usize = 10_000;
-/// Subscriptions that are remembered of each of them.
+/// Subscriptions that are remembered of each ended connection.
 const REMEMBERED_SUBS: usize = 32;
 
 /// The accounts, connections and limits of one server.
@@ -52,6 +52,7 @@ pub struct Router {
     next_serial: AtomicU32,
     workers: Mutex<Vec<Arc<Mutex<Worker>>>>,
     ended: Mutex<VecDeque<ConnSnapshot>>,
+    max_ended: usize,
 }
 
 /// A subscription to be made.
@@ -101,6 +102,7 @@ impl Router {
             next_serial: AtomicU32::new(1),
             workers: Mutex::new(Vec::new()),
             ended: Mutex::new(VecDeque::new()),
+            max_ended: settings.max_ended,
         })
     }
 
@@ -108,7 +110,7 @@ impl Router {
     #[must_use]
     pub fn worker(&self) -> Arc<Mutex<Worker>> {
         let mut workers = self.workers.lock();
-        let seed = self.seed.wrapping_add(workers.len() as u64 * 0x9e37_79b9_7f4a_7c15);
+        let seed = self.seed.wrapping_add((workers.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let worker = Arc::new(Mutex::new(Worker::new(seed)));
         workers.push(worker.clone());
         worker
@@ -187,6 +189,14 @@ impl Router {
         }
     }
 
+    /// Waits until every worker has been free once: what sessions were doing when this was called is done.
+    pub fn wait_for_workers(&self) {
+        let workers: Vec<_> = self.workers.lock().clone();
+        for worker in workers {
+            drop(worker.lock());
+        }
+    }
+
     /// All connections.
     #[must_use]
     pub fn connections(&self) -> Vec<Arc<Conn>> {
@@ -212,10 +222,13 @@ impl Router {
             clients: self.clients(),
             total_connections: self.next_cid.load(Ordering::Relaxed) - 1,
             subscriptions: self.accounts.read().iter().map(|account| account.subscriptions()).sum(),
+            inserts: u64::from(self.next_serial.load(Ordering::Relaxed) - 1),
             ..Totals::default()
         };
         for worker in self.workers.lock().iter() {
-            totals.counters.add(&worker.lock().counters());
+            let worker = worker.lock();
+            totals.counters.add(&worker.counters());
+            totals.cache.add(&worker.cache_figures());
         }
         totals
     }
@@ -265,12 +278,14 @@ impl Router {
     /// Forgets a connection and all of its subscriptions.
     pub(crate) fn disconnect(&self, conn: &Conn, account: &Account) {
         if conn.kind() == Kind::Client {
-            let snapshot = ConnSnapshot::of(conn, self, REMEMBERED_SUBS);
-            let mut ended = self.ended.lock();
-            if ended.len() >= REMEMBERED {
-                ended.pop_front();
+            if self.max_ended > 0 {
+                let snapshot = ConnSnapshot::of(conn, self, REMEMBERED_SUBS);
+                let mut ended = self.ended.lock();
+                if ended.len() >= self.max_ended {
+                    ended.pop_front();
+                }
+                ended.push_back(snapshot);
             }
-            ended.push_back(snapshot);
             self.clients.fetch_sub(1, Ordering::Relaxed);
         }
         self.drop_subscriptions(conn, account);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::conn::{Conn, Kind};
 use crate::reason::CloseReason;
 use crate::router::Router;
-use crate::worker::{Counters, Traffic};
+use crate::worker::{CacheFigures, Counters, Traffic};
 
 /// The figures of a whole router.
 #[derive(Debug, Clone, Default)]
@@ -18,8 +18,12 @@ pub struct Totals {
     pub total_connections: u64,
     /// Subscriptions in all accounts.
     pub subscriptions: u32,
+    /// Subscriptions that were ever made.
+    pub inserts: u64,
     /// What all workers have done.
     pub counters: Counters,
+    /// What their caches hold.
+    pub cache: CacheFigures,
 }
 
 /// One connection at one moment.
@@ -57,6 +61,8 @@ pub struct ConnSnapshot {
     pub subscriptions: Vec<SubSnapshot>,
     /// Why it ended, once it has.
     pub closed: Option<CloseReason>,
+    /// When it ended, if whoever drove it said so.
+    pub ended: Option<Instant>,
 }
 
 /// One subscription at one moment.
@@ -79,6 +85,7 @@ impl ConnSnapshot {
     pub(crate) fn of(conn: &Conn, router: &Router, most: usize) -> Self {
         let incoming = conn.incoming();
         let rtt = incoming.rtt.load(Ordering::Relaxed);
+        let end = incoming.end.load(Ordering::Relaxed);
         let state = conn.lock();
         let hello = state.hello.as_deref();
         let subs = state.subs.iter().take(most).map(|sub| SubSnapshot {
@@ -110,6 +117,7 @@ impl ConnSnapshot {
             subscription_count: state.subs.len(),
             subscriptions: subs.collect(),
             closed: state.close_reason(),
+            ended: (end > 0).then(|| conn.started() + Duration::from_nanos(end)),
         }
     }
 }

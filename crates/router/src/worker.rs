@@ -88,6 +88,26 @@ pub struct Counters {
     pub stale_connections: u64,
 }
 
+/// What match caches hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CacheFigures {
+    /// Subjects whose receivers are known.
+    pub sets: u64,
+    /// Most receivers of one of them; a queue group's members count each.
+    pub max_fanout: u64,
+    /// Receivers of all of them.
+    pub fanout: u64,
+}
+
+impl CacheFigures {
+    /// Adds another worker's figures to these.
+    pub fn add(&mut self, other: &Self) {
+        self.sets += other.sets;
+        self.max_fanout = self.max_fanout.max(other.max_fanout);
+        self.fanout += other.fanout;
+    }
+}
+
 impl Counters {
     /// Adds another worker's figures to these.
     pub const fn add(&mut self, other: &Self) {
@@ -164,6 +184,12 @@ impl Worker {
         self.pool.clear();
         self.dirty.shrink_to(64);
         self.early.shrink_to(64);
+    }
+
+    /// What this worker's cache holds. Looks at all of it.
+    #[must_use]
+    pub fn cache_figures(&self) -> CacheFigures {
+        self.cache.figures()
     }
 
     /// What this worker has done so far.

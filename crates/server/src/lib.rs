@@ -1,1 +1,49 @@
-//! x
+//! The shell around midge's router: the only place with listeners, files, signals and HTTP.
+//!
+//! **What it is.** A [`Server`] is a router with options, a name and an end. It needs no thread and no port:
+//! [`Server::drive`] talks to a client over any byte stream, [`Server::local`] is a client without one.
+//! [`Server::start`] adds what a daemon has: listeners, shards and monitoring.
+//!
+//! **What it will never do.** Decide a question of the protocol; move bytes by another way than its one driver.
+//!
+//! **The main types.** [`Server`], [`Running`] (a server with threads), [`options::Options`].
+//!
+//! ```
+//! use midge_server::{Server, options::Options};
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+//! runtime.block_on(async {
+//!     let server = Server::new(Options::default())?;
+//!     let (mut client, io) = tokio::io::duplex(4096);
+//!     tokio::spawn(server.drive(io, "duplex:0"));
+//!     client.write_all(b"CONNECT {\"verbose\":false}\r\nPING\r\n").await?;
+//!     let mut answer = Vec::new();
+//!     while !answer.ends_with(b"PONG\r\n") {
+//!         client.read_buf(&mut answer).await?;
+//!     }
+//!     assert!(answer.starts_with(b"INFO {"));
+//!     Ok(())
+//! })
+//! # }
+//! ```
+//!
+//! **Why it is shaped this way.** A shard is one thread with one event loop, so that its connections share
+//! buffers and caches without locks; what a tick appends is written once at its end, inline, by whichever shard
+//! appended it. See `docs/architecture.md`.
+
+mod drive;
+mod files;
+mod leave;
+mod listen;
+pub mod log;
+mod monitor;
+pub mod options;
+mod process;
+mod server;
+mod shard;
+mod talk;
+
+pub use listen::{Order, Running, StartError};
+pub use server::{PROTOCOL_VERSION, Server};

@@ -137,6 +137,17 @@ pub(crate) struct MatchCache {
 }
 
 impl MatchCache {
+    pub(crate) fn figures(&self) -> crate::worker::CacheFigures {
+        let mut figures = crate::worker::CacheFigures::default();
+        for set in &self.sets {
+            let fanout = set.plain.len() + set.groups.iter().map(|group| group.members.len()).sum::<usize>();
+            let one =
+                crate::worker::CacheFigures { sets: 1, max_fanout: fanout as u64, fanout: fanout as u64 };
+            figures.add(&one);
+        }
+        figures
+    }
+
     pub(crate) fn new() -> Self {
         Self {
             sets: HashTable::new(),

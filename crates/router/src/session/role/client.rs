@@ -300,7 +300,7 @@ fn trace(core: &Core, op: &ClientOp<'_>) {
         ClientOp::Pub(m) => {
             let op = if m.header_len.is_some() { "HPUB" } else { "PUB" };
             core.trace_in(op, &join(&[m.subject, m.reply, m.header_digits, m.size_digits]));
-            core.trace_in("", m.body());
+            core.trace_in("MSG_PAYLOAD", m.body());
         }
         ClientOp::Sub(s) => core.trace_in("SUB", &join(&[s.subject, s.queue, s.sid])),
         ClientOp::Unsub(u) if u.max > 0 => {

@@ -1,0 +1,307 @@
+//! What moves the bytes of a session.
+//!
+//! A [`Connection`] is one task for one connection, whatever carries it. What differs is left to three small
+//! traits: the [`Inlet`] that bytes come from, the [`Outlet`] that they leave by, and the [`Host`] that lends its
+//! worker and its clock. A shard is a host whose connections are plain sockets; [`pipe`] drives any other byte
+//! stream on any runtime.
+
+mod input;
+pub(crate) mod pipe;
+pub(crate) mod socket;
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use atomic_waker::AtomicWaker;
+use midge_router::{ClientSession, CloseReason, Next, Owner, Tick, Worker};
+use parking_lot::Mutex;
+use tokio::io::ReadBuf;
+
+use self::input::Input;
+use crate::server::Server;
+use crate::talk::{Talk, Tracer};
+
+/// Most time that a closed connection may take for what still waits for it.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Where a connection's bytes come from.
+pub(crate) trait Inlet: Unpin {
+    /// Reads some bytes; none at the end.
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>>;
+
+    /// Whether there may be more already. Asks for a wake-up where there is not.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+/// Where a connection's bytes go to: the driver's side of an [`Owner`].
+pub(crate) trait Outlet: Owner {
+    /// What the task is woken by.
+    fn signal(&self) -> &Signal;
+
+    /// What shows the connection's protocol lines.
+    fn tracer(&self) -> &Tracer;
+
+    /// Waits until [`Owner::write`] would take something, or everything has been handed on.
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Whether bytes that [`Owner::write`] took are still on their way to the carrier.
+    fn is_drained(&self) -> bool;
+
+    /// Ends the outgoing direction.
+    fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+/// What wakes a connection's task from outside.
+#[derive(Debug, Default)]
+pub(crate) struct Signal {
+    waker: AtomicWaker,
+    /// Whether the task has been told to look at its connection.
+    raised: AtomicBool,
+    /// Whether a write was not taken in full.
+    blocked: AtomicBool,
+}
+
+impl Signal {
+    pub(crate) fn raise(&self) {
+        self.raised.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    pub(crate) fn set_blocked(&self) {
+        self.blocked.store(true, Ordering::Release);
+    }
+}
+
+/// Wakes a task at a time.
+pub(crate) trait Alarm: Unpin {
+    /// Wakes the task at `at`, or not much later. A later call replaces an earlier one.
+    fn set(&mut self, at: Instant, now: Instant, cx: &mut Context<'_>);
+}
+
+/// What runs connections: a shard, or somebody else's runtime.
+pub(crate) trait Host: Unpin {
+    type Alarm: Alarm;
+
+    fn worker(&self) -> &Mutex<Worker>;
+
+    fn alarm(&self) -> Self::Alarm;
+
+    /// Sees to it that what was appended is written, at the end of the tick.
+    fn end_turn(&self, worker: &mut Worker, now: Instant);
+}
+
+/// One connection's task.
+pub(crate) struct Connection<H: Host, I: Inlet, O: Outlet> {
+    server: Arc<Server>,
+    host: H,
+    session: ClientSession,
+    talk: Talk,
+    inlet: I,
+    outlet: Arc<O>,
+    input: Input,
+    wait: Wait,
+    alarm: H::Alarm,
+}
+
+/// What the connection waits for before it goes on with its input.
+enum Wait {
+    /// For bytes.
+    Bytes,
+    /// For a crowded consumer, until then at most.
+    Stalled(Instant),
+    /// For the end: what waits is written, until then at most.
+    End(Instant),
+    /// For the carrier to end.
+    Shutdown,
+}
+
+impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O> {
+    pub(crate) fn new(server: Arc<Server>, host: H, peer: &str, inlet: I, outlet: Arc<O>) -> Self {
+        let now = Instant::now();
+        let session = {
+            let mut worker = host.worker().lock();
+            let mut tick = Tick { worker: &mut worker, now };
+            let mut session = ClientSession::client(server.router(), peer, outlet.clone(), &mut tick);
+            session.set_trace(server.options().log.trace);
+            outlet.tracer().name(session.conn().cid());
+            host.end_turn(&mut worker, now);
+            session
+        };
+        let talk = Talk::new(&session);
+        let alarm = host.alarm();
+        Self { server, host, session, talk, inlet, outlet, input: Input::default(), wait: Wait::Bytes, alarm }
+    }
+
+    /// Bytes are read only while the server is not stopping: what was read before that is delivered.
+    fn may_read(&self) -> bool {
+        !self.server.is_stopping()
+    }
+
+    /// Does everything that can be done now.
+    fn step(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let signal = self.outlet.signal();
+        signal.waker.register(cx.waker());
+        let raised = signal.raised.swap(false, Ordering::Acquire);
+        let now = Instant::now();
+        self.drain(now, cx);
+        if self.session.poll_timeout() <= now {
+            self.turn(now, |session, tick| session.handle_timeout(tick));
+        }
+        if let Wait::Stalled(until) = self.wait
+            && (raised || now >= until)
+        {
+            self.wait = Wait::Bytes;
+            let next = self.eat(now);
+            self.follow(next, now);
+        }
+        if matches!(self.wait, Wait::Bytes) {
+            self.read(now, cx);
+        }
+        self.settle(now);
+        self.finish(now, cx)
+    }
+
+    /// Writes what the carrier did not take before, if it takes it now.
+    fn drain(&mut self, now: Instant, cx: &mut Context<'_>) {
+        // Taken back before looking, so that a write on another thread meanwhile is not overlooked.
+        while self.outlet.signal().blocked.swap(false, Ordering::AcqRel) {
+            match self.outlet.poll_room(cx) {
+                Poll::Pending => return self.outlet.signal().set_blocked(),
+                Poll::Ready(Err(_)) => {
+                    self.session.conn().close(CloseReason::WriteError);
+                }
+                Poll::Ready(Ok(())) => {
+                    let mut worker = self.host.worker().lock();
+                    self.session.conn().flush(&mut worker, now);
+                }
+            }
+        }
+    }
+
+    /// Lets the session do something, and sees to what it appended.
+    fn turn<T>(&mut self, now: Instant, act: impl FnOnce(&mut ClientSession, &mut Tick<'_>) -> T) -> T {
+        let mut worker = self.host.worker().lock();
+        let done = act(&mut self.session, &mut Tick { worker: &mut worker, now });
+        worker.flush_early(now);
+        self.host.end_turn(&mut worker, now);
+        done
+    }
+
+    /// Reads once, so that no connection keeps the others waiting, and asks to be called again if there is more.
+    fn read(&mut self, now: Instant, cx: &mut Context<'_>) {
+        if self.session.conn().closed().is_some() || !self.may_read() {
+            return;
+        }
+        let Self { inlet, input, .. } = self;
+        let filled = input.fill(
+            |buffer| inlet.poll_read(cx, buffer),
+            |bytes| {
+                let mut worker = self.host.worker().lock();
+                // Looked at under the worker's lock: whoever stops the server takes it to know that nobody is here.
+                if self.server.is_stopping() {
+                    return None;
+                }
+                let done = self.session.handle_input(bytes, &mut Tick { worker: &mut worker, now });
+                worker.flush_early(now);
+                self.host.end_turn(&mut worker, now);
+                Some(done)
+            },
+        );
+        match filled {
+            Poll::Pending => {}
+            Poll::Ready(Ok(Some(next))) => {
+                self.follow(next, now);
+                if matches!(self.wait, Wait::Bytes) && self.inlet.poll_more(cx).is_ready() {
+                    cx.waker().wake_by_ref();
+                }
+            }
+            Poll::Ready(Ok(None)) => self.session.close(CloseReason::ClientClosed),
+            Poll::Ready(Err(_)) => self.session.close(CloseReason::ReadError),
+        }
+    }
+
+    /// Offers what was left of the input again.
+    fn eat(&mut self, now: Instant) -> Next {
+        let mut input = std::mem::take(&mut self.input);
+        let next = input.again(|bytes| self.turn(now, |session, tick| session.handle_input(bytes, tick)));
+        self.input = input;
+        next
+    }
+
+    fn follow(&mut self, mut next: Next, now: Instant) {
+        while next == Next::Verdict {
+            self.settle(now);
+            next = self.eat(now);
+        }
+        if let Next::Stalled(until) = next {
+            self.wait = Wait::Stalled(until);
+        }
+    }
+
+    /// Sees to what the session has to say.
+    fn settle(&mut self, now: Instant) {
+        while let Some(event) = self.session.poll_event() {
+            if let Some(verdict) = self.talk.handle(event, &self.session, &self.server) {
+                self.turn(now, |session, tick| session.handle_verdict(verdict, tick));
+            }
+        }
+    }
+
+    /// Whether the connection has ended; if not, when to look again.
+    fn finish(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let closed = self.session.conn().closed();
+        if let Some(reason) = closed
+            && !matches!(self.wait, Wait::End(_) | Wait::Shutdown)
+        {
+            self.session.close(reason);
+            self.settle(now);
+            self.input = Input::default();
+            self.wait = Wait::End(now + if reason.flushes() { LAST_WORDS } else { Duration::ZERO });
+            // What the tick has not written yet.
+            let mut worker = self.host.worker().lock();
+            self.session.conn().flush(&mut worker, now);
+            drop(worker);
+            self.drain(now, cx);
+        }
+        match self.wait {
+            Wait::End(until) => {
+                let written = self.session.conn().pending() == 0 && self.outlet.is_drained();
+                if written || now >= until {
+                    self.wait = Wait::Shutdown;
+                    return self.finish(now, cx);
+                }
+                self.alarm.set(until, now, cx);
+                Poll::Pending
+            }
+            Wait::Shutdown => {
+                let _ = ready!(self.outlet.poll_shutdown(cx));
+                self.session.conn().note_end(now);
+                Poll::Ready(())
+            }
+            Wait::Bytes | Wait::Stalled(_) => {
+                let timeout = self.session.poll_timeout();
+                let at = if let Wait::Stalled(until) = self.wait { until.min(timeout) } else { timeout };
+                self.alarm.set(at, now, cx);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<H: Host, I: Inlet, O: Outlet> Future for Connection<H, I, O> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.step(cx)
+    }
+}
+
+impl<H: Host, I: Inlet, O: Outlet> Drop for Connection<H, I, O> {
+    fn drop(&mut self) {
+        self.talk.ended(&self.session);
+    }
+}

@@ -1,0 +1,167 @@
+//! Any other byte stream, on any tokio runtime.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use midge_router::{Direction, Owner, Worker};
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf, WriteHalf};
+
+use super::{Alarm, Connection, Host, Inlet, Outlet, Signal};
+use crate::server::Server;
+use crate::talk::Tracer;
+
+/// Bytes that are taken from the outbox ahead of the stream.
+const STAGED_BYTES: usize = 64 * 1024;
+
+/// Drives a client on `io` until it ends.
+pub(crate) async fn drive<T>(server: Arc<Server>, io: T, peer: &str)
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (read, write) = tokio::io::split(io);
+    let outlet = Arc::new(PipeOutlet {
+        staged: Mutex::new(Staged { write, bytes: Vec::new(), sent: 0, flushed: true }),
+        signal: Signal::default(),
+        tracer: Tracer::new(peer, server.options().log.max_traced),
+    });
+    let host = PipeHost(server.driven_worker());
+    Connection::new(server, host, peer, PipeInlet(read), outlet).await;
+}
+
+/// Somebody else's runtime: output is written at the end of each turn.
+struct PipeHost(Arc<Mutex<Worker>>);
+
+impl Host for PipeHost {
+    type Alarm = SleepAlarm;
+
+    fn worker(&self) -> &Mutex<Worker> {
+        &self.0
+    }
+
+    fn alarm(&self) -> SleepAlarm {
+        SleepAlarm(None)
+    }
+
+    fn end_turn(&self, worker: &mut Worker, now: Instant) {
+        worker.flush(now);
+    }
+}
+
+/// The runtime's own timer.
+struct SleepAlarm(Option<Pin<Box<tokio::time::Sleep>>>);
+
+impl Alarm for SleepAlarm {
+    fn set(&mut self, at: Instant, _: Instant, cx: &mut Context<'_>) {
+        let at = tokio::time::Instant::from_std(at);
+        let sleep = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+        if sleep.deadline() != at || sleep.is_elapsed() {
+            sleep.as_mut().reset(at);
+        }
+        if sleep.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+}
+
+struct PipeInlet<T>(ReadHalf<T>);
+
+impl<T: AsyncRead + Unpin> Inlet for PipeInlet<T> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+
+    fn poll_more(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        // Only another read can tell.
+        Poll::Ready(())
+    }
+}
+
+/// Takes bytes from whoever has some and hands them to the stream, which only the task may do.
+struct PipeOutlet<T> {
+    staged: Mutex<Staged<T>>,
+    signal: Signal,
+    tracer: Tracer,
+}
+
+struct Staged<T> {
+    write: WriteHalf<T>,
+    bytes: Vec<u8>,
+    /// Bytes of them that have left.
+    sent: usize,
+    flushed: bool,
+}
+
+impl<T: AsyncWrite> Staged<T> {
+    fn poll_hand_on(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest) = self.bytes.get(self.sent..).filter(|rest| !rest.is_empty()) {
+            let taken = ready!(Pin::new(&mut self.write).poll_write(cx, rest))?;
+            if taken == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.sent += taken;
+        }
+        // An idle connection keeps no buffer.
+        self.bytes = Vec::new();
+        self.sent = 0;
+        if !self.flushed {
+            ready!(Pin::new(&mut self.write).poll_flush(cx))?;
+            self.flushed = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncWrite + Send + 'static> Owner for PipeOutlet<T> {
+    fn write(&self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.signal.set_blocked();
+        self.signal.raise();
+        let mut staged = self.staged.lock();
+        let mut taken = 0;
+        for slice in bytes {
+            let room = STAGED_BYTES.saturating_sub(staged.bytes.len());
+            let take = slice.get(..room.min(slice.len())).unwrap_or_default();
+            staged.bytes.extend_from_slice(take);
+            taken += take.len();
+        }
+        if taken == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        staged.flushed = false;
+        Ok(taken)
+    }
+
+    fn wake(&self) {
+        self.signal.raise();
+    }
+
+    fn trace(&self, direction: Direction, op: &str, args: &[u8]) {
+        self.tracer.line(direction, op, args);
+    }
+}
+
+impl<T: AsyncWrite + Send + 'static> Outlet for PipeOutlet<T> {
+    fn signal(&self) -> &Signal {
+        &self.signal
+    }
+
+    fn tracer(&self) -> &Tracer {
+        &self.tracer
+    }
+
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.staged.lock().poll_hand_on(cx)
+    }
+
+    fn is_drained(&self) -> bool {
+        let staged = self.staged.lock();
+        staged.bytes.is_empty() && staged.flushed
+    }
+
+    fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.staged.lock().write).poll_shutdown(cx)
+    }
+}

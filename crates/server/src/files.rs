@@ -1,0 +1,78 @@
+//! The files that tell others about this process.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::listen::StartError;
+
+/// A file with the process number. Stays when the server ends, as nats-server's does.
+#[derive(Debug)]
+pub(crate) struct PidFile;
+
+impl PidFile {
+    pub(crate) fn write(path: Option<&Path>) -> Result<Option<Self>, StartError> {
+        let Some(path) = path else { return Ok(None) };
+        write(path, &std::process::id().to_string())?;
+        Ok(Some(Self))
+    }
+}
+
+/// A file with all addresses that are listened on. Goes when the server ends.
+#[derive(Debug)]
+pub(crate) struct PortsFile(PathBuf);
+
+#[derive(Serialize)]
+struct Ports {
+    nats: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    monitoring: Vec<String>,
+}
+
+impl PortsFile {
+    /// Writes `<program>_<pid>.ports`.
+    pub(crate) fn write(
+        folder: Option<&Path>,
+        clients: SocketAddr,
+        monitor: Option<SocketAddr>,
+    ) -> Result<Option<Self>, StartError> {
+        let Some(folder) = folder else { return Ok(None) };
+        let program = std::env::args_os().next().unwrap_or_default();
+        let program = Path::new(&program).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let path = folder.join(format!("{program}_{}.ports", std::process::id()));
+        let ports = Ports {
+            nats: urls("nats", clients),
+            monitoring: monitor.map(|address| urls("http", address)).unwrap_or_default(),
+        };
+        write(&path, &serde_json::to_string(&ports).unwrap_or_default())?;
+        Ok(Some(Self(path)))
+    }
+}
+
+impl Drop for PortsFile {
+    fn drop(&mut self) {
+        // Somebody else may have removed it already.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// The address as a URL. One that stands for all of the machine's is shown as the machine itself.
+fn urls(scheme: &str, mut address: SocketAddr) -> Vec<String> {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    vec![format!("{scheme}://{address}")]
+}
+
+/// Writes beside the place first, so that whoever waits for the file never reads half of it.
+fn write(path: &Path, text: &str) -> Result<(), StartError> {
+    let refuse = |source| StartError::File { path: path.display().to_string(), source };
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    std::fs::write(&beside, text).map_err(refuse)?;
+    std::fs::rename(&beside, path).map_err(refuse)
+}

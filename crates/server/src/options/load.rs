@@ -1,0 +1,301 @@
+//! From a file and flags to options.
+
+use std::path::Path;
+
+use midge_conf::{Diagnostic, Document, Entry, Errors, Loaded, Loader, Map, Sources, Value};
+use sha2::{Digest, Sha256};
+
+use super::{ConfigFile, Given, Later, OptionSpec, Options, TABLE, UNSUPPORTED_FLAGS, UNSUPPORTED_KEYS};
+
+/// Why there are no options.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error("error opening config file: {path}: {source}")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file says something wrong.
+    #[error("{0}")]
+    Config(#[from] Errors),
+    /// There is no such flag.
+    #[error("flag provided but not defined: -{flag}{}", .near.map(|near| format!(" (did you mean -{near}?)")).unwrap_or_default())]
+    UnknownFlag {
+        /// The flag.
+        flag: String,
+        /// The flag that was perhaps meant.
+        near: Option<&'static str>,
+    },
+    /// The flag stands for something that is not built yet.
+    #[error("flag -{flag} is not supported yet: {what}")]
+    UnsupportedFlag {
+        /// The flag.
+        flag: String,
+        /// What it stands for.
+        what: &'static str,
+    },
+    /// The flag's value is wrong.
+    #[error("invalid value \"{value}\" for flag -{flag}: {why}")]
+    FlagValue {
+        /// The flag.
+        flag: String,
+        /// What was given.
+        value: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// Included files from the file system, and variables from the environment.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Files;
+
+impl Loader for Files {
+    fn include(&self, from: &str, name: &str) -> Result<Loaded, String> {
+        // Like the original's, an include is below the including file's folder even when it looks absolute.
+        let folder = Path::new(from).parent().unwrap_or_else(|| Path::new(""));
+        let path = folder.join(name.trim_start_matches('/'));
+        let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(Loaded { name: path.display().to_string(), text })
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+}
+
+/// Reads a configuration file over `options`.
+///
+/// # Errors
+/// The file cannot be read, or everything that is wrong with it.
+pub fn load_file(options: &mut Options, path: &str) -> Result<(), LoadError> {
+    let text =
+        std::fs::read_to_string(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
+    let document = midge_conf::parse(path, &text, &Files)?;
+    apply_file(options, &document)?;
+    let digest = Sha256::digest(document.root.to_json() + "\n");
+    let digest = format!("sha256:{}", digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    options.config = Some(ConfigFile { path: path.to_owned(), digest });
+    Ok(())
+}
+
+/// Sets what a configuration says.
+///
+/// # Errors
+/// Every key that is not known or not supported, and every value that does not fit.
+pub fn apply_file(options: &mut Options, document: &Document) -> Result<(), Errors> {
+    let mut errors = Vec::new();
+    apply_map(options, &document.root, "", &document.sources, &mut errors);
+    if errors.is_empty() { Ok(()) } else { Err(Errors(errors)) }
+}
+
+fn apply_map(
+    options: &mut Options,
+    map: &Map,
+    prefix: &str,
+    sources: &Sources,
+    errors: &mut Vec<Diagnostic>,
+) {
+    for entry in map.iter() {
+        let key = format!("{prefix}{}", entry.key.to_lowercase());
+        let block = format!("{key}.");
+        let is_block = TABLE.iter().any(|spec| spec.keys.iter().any(|known| known.starts_with(&block)));
+        if let (true, Value::Map(inner)) = (is_block, &entry.node.value) {
+            apply_map(options, inner, &block, sources, errors);
+        } else if is_block {
+            let kind = entry.node.value.kind();
+            errors.push(
+                sources.explain(entry.node.span, format!("expected a block for '{key}', but got {kind}")),
+            );
+        } else if let Some(spec) = TABLE.iter().find(|spec| spec.keys.contains(&key.as_str())) {
+            if let Err(why) = (spec.set)(options, &Given::Key(&entry.node.value)) {
+                errors.push(sources.explain(entry.node.span, format!("{key}: {why}")));
+            }
+        } else if !entry.used {
+            errors.push(unknown(entry, &key, prefix, sources));
+        }
+    }
+}
+
+fn unknown(entry: &Entry, key: &str, prefix: &str, sources: &Sources) -> Diagnostic {
+    if let Some(later) = named(UNSUPPORTED_KEYS, key) {
+        return sources.explain(entry.span, format!("'{key}' is not supported yet: {}", later.what));
+    }
+    let known = TABLE.iter().flat_map(|spec| spec.keys).copied();
+    let all = known.chain(UNSUPPORTED_KEYS.iter().flat_map(|later| later.names).copied());
+    let near = nearest(key, all).and_then(|near| near.strip_prefix(prefix));
+    let hint = near.map(|near| format!(" (did you mean '{near}'?)")).unwrap_or_default();
+    sources.explain(entry.span, format!("unknown field '{}'{hint}", entry.key))
+}
+
+fn named<'a>(list: &'a [Later], name: &str) -> Option<&'a Later> {
+    list.iter().find(|later| later.names.contains(&name))
+}
+
+/// The option that a flag sets.
+///
+/// # Errors
+/// There is none, or it is not supported yet.
+pub fn flag(name: &str) -> Result<&'static OptionSpec, LoadError> {
+    if let Some(spec) = TABLE.iter().find(|spec| spec.flags.contains(&name)) {
+        return Ok(spec);
+    }
+    if let Some(later) = named(UNSUPPORTED_FLAGS, name) {
+        return Err(LoadError::UnsupportedFlag { flag: name.to_owned(), what: later.what });
+    }
+    let near = nearest(name, TABLE.iter().flat_map(|spec| spec.flags).copied());
+    Err(LoadError::UnknownFlag { flag: name.to_owned(), near })
+}
+
+/// Sets what a flag says.
+///
+/// # Errors
+/// The value does not fit.
+pub fn apply_flag(
+    options: &mut Options,
+    spec: &OptionSpec,
+    name: &str,
+    value: &str,
+) -> Result<(), LoadError> {
+    (spec.set)(options, &Given::Flag(value)).map_err(|why| LoadError::FlagValue {
+        flag: name.to_owned(),
+        value: value.to_owned(),
+        why,
+    })
+}
+
+/// The name that is most like `name`, if one is near enough to have been meant.
+fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    let allowed = name.len() / 3;
+    known
+        .map(|known| (distance(name, known), known))
+        .filter(|(far, _)| *far <= allowed)
+        .min()
+        .map(|(_, near)| near)
+}
+
+/// Letters to add, drop or change to make one word of the other.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (above, y) in row.iter_mut().skip(1).zip(b.bytes()) {
+            let here = (diagonal + usize::from(x != y)).min(*above + 1).min(left + 1);
+            diagonal = std::mem::replace(above, here);
+            left = here;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use midge_conf::NoFiles;
+
+    use super::*;
+    use crate::options::Reload;
+
+    fn load(text: &str) -> Result<Options, String> {
+        let mut options = Options::default();
+        let document = midge_conf::parse("t", text, &NoFiles).map_err(|errors| errors.to_string())?;
+        apply_file(&mut options, &document).map_err(|errors| errors.to_string())?;
+        Ok(options)
+    }
+
+    #[test]
+    fn every_key_takes_its_example_and_refuses_nonsense() {
+        for spec in TABLE {
+            for key in spec.keys {
+                let (open, name, close) = match key.split_once('.') {
+                    Some((block, name)) => (format!("{block} {{ "), name, " }"),
+                    None => (String::new(), *key, ""),
+                };
+                let options = load(&format!("{open}{name}: {}{close}", spec.example));
+                assert!(options.is_ok(), "{key}: {options:?}");
+                let error = load(&format!("{open}{name}: []{close}")).unwrap_err();
+                assert!(error.contains("expected"), "{key}: {error}");
+            }
+            for flag_name in spec.flags {
+                let example = spec.example.trim_matches('"').replace("MB", "000000");
+                let spec = flag(flag_name).unwrap();
+                apply_flag(&mut Options::default(), spec, flag_name, &example).unwrap();
+            }
+            assert!(spec.doc.ends_with('.') && !spec.default.is_empty(), "{:?}", spec.keys);
+        }
+    }
+
+    #[test]
+    fn what_cannot_change_live_is_marked() {
+        let restart = |key: &str| TABLE.iter().find(|spec| spec.keys.contains(&key)).unwrap().reload;
+        assert_eq!((restart("port"), restart("max_payload")), (Reload::Restart, Reload::Live));
+    }
+
+    #[test]
+    fn no_name_stands_twice() {
+        let mut keys: Vec<&str> = TABLE.iter().flat_map(|spec| spec.keys).copied().collect();
+        keys.extend(UNSUPPORTED_KEYS.iter().flat_map(|later| later.names));
+        let mut flags: Vec<&str> = TABLE.iter().flat_map(|spec| spec.flags).copied().collect();
+        flags.extend(UNSUPPORTED_FLAGS.iter().flat_map(|later| later.names));
+        for mut names in [keys, flags] {
+            names.sort_unstable();
+            assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_place() {
+        for (text, want) in [
+            ("max_paylod: 1", "t:1:1: unknown field 'max_paylod' (did you mean 'max_payload'?)"),
+            ("authorization { tokn: x }", "t:1:17: unknown field 'tokn' (did you mean 'token'?)"),
+            ("xyzzy: 1", "t:1:1: unknown field 'xyzzy'\n"),
+            ("jetstream: {}", "t:1:1: 'jetstream' is not supported yet: JetStream"),
+            ("authorization { users: [] }", "t:1:17: 'authorization.users' is not supported yet"),
+            ("authorization: 3", "t:1:16: expected a block for 'authorization', but got a number"),
+            ("port: 70000", "t:1:7: port: expected a number from -1 to 65535, but got 70000"),
+            ("a: 1\nmax_payload: 3GB", "t:1:1: unknown field 'a'"),
+            ("lame_duck_duration: 5s", "t:1:21: lame_duck_duration: invalid lame_duck_duration of 5s"),
+        ] {
+            let error = load(text).unwrap_err();
+            assert!(error.starts_with(want), "{text}: {error}");
+        }
+        assert_eq!(load("a: 1\nmax_payload: 3GB").unwrap_err().matches(" | ^").count(), 1);
+        assert!(
+            load("size: 2k\nmax_payload: $size").is_ok(),
+            "a key that a variable refers to may have any name"
+        );
+    }
+
+    #[test]
+    fn flags_are_found_or_explained() {
+        assert!(matches!(flag("js"), Err(LoadError::UnsupportedFlag { .. })));
+        assert_eq!(flag("prot").unwrap_err().to_string(), "flag provided but not defined: -prot");
+        let near = flag("server_nam").unwrap_err().to_string();
+        assert_eq!(near, "flag provided but not defined: -server_nam (did you mean -server_name?)");
+        let spec = flag("p").unwrap();
+        let error = apply_flag(&mut Options::default(), spec, "p", "x").unwrap_err().to_string();
+        assert_eq!(error, "invalid value \"x\" for flag -p: expected a whole number, but got 'x'");
+    }
+
+    #[test]
+    fn options_must_go_together() {
+        for text in [
+            "max_payload: 2MB, max_pending: 1MB",
+            "server_name: 'a b'",
+            "lame_duck_duration: 30s, lame_duck_grace_period: 30s",
+            "authorization { user: a, pass: b, token: c }",
+            "authorization { user: a }",
+            "authorization { user: a, pass: $2a$11$abc }",
+        ] {
+            assert!(load(text).unwrap().check().is_err(), "{text}");
+        }
+        assert_eq!(load("authorization { user: a, pass: b }").unwrap().check(), Ok(()));
+    }
+}

@@ -1,0 +1,247 @@
+//! A thread that runs connections.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::io;
+use std::net::TcpStream;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use midge_router::Worker;
+use parking_lot::Mutex;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{Notify, mpsc};
+
+use crate::drive::{Alarm, Connection, Host, socket};
+use crate::server::Server;
+
+/// Accepted connections that wait for a shard. The acceptor waits when there are more.
+const WAITING: usize = 256;
+/// How often a shard looks whether it is quiet.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// A running shard, as the acceptor sees it.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    sender: mpsc::Sender<TcpStream>,
+    load: Arc<AtomicUsize>,
+    thread: JoinHandle<()>,
+}
+
+impl Shard {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system gives no thread, or no event queue.
+    pub(crate) fn start(server: &Arc<Server>, number: usize) -> io::Result<Self> {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let load = Arc::new(AtomicUsize::new(0));
+        let (server, shared_load) = (server.clone(), load.clone());
+        // The runtime cannot leave its thread, so the thread says whether it has one.
+        let (begun, outcome) = std::sync::mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new().name(format!("midge-shard-{number}")).spawn(move || {
+            let mut builder = Builder::new_current_thread();
+            match builder.enable_io().enable_time().build_local(LocalOptions::default()) {
+                Ok(runtime) => {
+                    let _ = begun.send(Ok(()));
+                    runtime.block_on(run(server, receiver, shared_load));
+                }
+                Err(error) => {
+                    let _ = begun.send(Err(error));
+                }
+            }
+        })?;
+        outcome.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))?;
+        Ok(Self { sender, load, thread })
+    }
+
+    /// Connections that the shard has.
+    pub(crate) fn load(&self) -> usize {
+        self.load.load(Ordering::Relaxed)
+    }
+
+    /// Hands a connection over.
+    pub(crate) async fn take(&self, stream: TcpStream) {
+        self.load.fetch_add(1, Ordering::Relaxed);
+        if self.sender.send(stream).await.is_err() {
+            self.load.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Ends the shard once its connections have gone.
+    pub(crate) fn end(self) -> JoinHandle<()> {
+        self.thread
+    }
+}
+
+async fn run(server: Arc<Server>, mut receiver: mpsc::Receiver<TcpStream>, load: Arc<AtomicUsize>) {
+    let shard = Rc::new(Inner {
+        worker: server.router().worker(),
+        flusher: RefCell::new(None),
+        flush_due: Cell::new(false),
+        alarms: RefCell::new(BTreeMap::new()),
+        next_alarm: Cell::new(0),
+        earlier: Notify::new(),
+    });
+    let flusher = tokio::task::spawn_local(flush(shard.clone()));
+    let alarms = tokio::task::spawn_local(ring(shard.clone()));
+    let quiet = tokio::task::spawn_local(relax(shard.clone()));
+    while let Some(stream) = receiver.recv().await {
+        let seat = Seat(load.clone());
+        if let Some(connection) = connection(&server, &shard, stream) {
+            tokio::task::spawn_local(async move {
+                connection.await;
+                drop(seat);
+            });
+        }
+    }
+    for task in [flusher, alarms, quiet] {
+        task.abort();
+    }
+}
+
+/// A connection's place in its shard's load.
+struct Seat(Arc<AtomicUsize>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn connection(
+    server: &Arc<Server>,
+    shard: &Rc<Inner>,
+    stream: TcpStream,
+) -> Option<Connection<ShardHost, socket::SocketInlet, socket::SocketOutlet>> {
+    // A peer that has already gone has no address.
+    let peer = stream.peer_addr().ok()?.to_string();
+    let stream = tokio::net::TcpStream::from_std(stream).ok()?;
+    let (inlet, outlet) = socket::split(stream, &peer, server.options().log.max_traced);
+    Some(Connection::new(server.clone(), ShardHost(shard.clone()), &peer, inlet, outlet))
+}
+
+/// What the shard's tasks share.
+struct Inner {
+    worker: Arc<Mutex<Worker>>,
+    flusher: RefCell<Option<Waker>>,
+    flush_due: Cell<bool>,
+    alarms: RefCell<BTreeMap<(Instant, u64), Waker>>,
+    next_alarm: Cell<u64>,
+    /// Told when there is an alarm before all others.
+    earlier: Notify,
+}
+
+struct ShardHost(Rc<Inner>);
+
+impl Host for ShardHost {
+    type Alarm = ShardAlarm;
+
+    fn worker(&self) -> &Mutex<Worker> {
+        &self.0.worker
+    }
+
+    fn alarm(&self) -> ShardAlarm {
+        let id = self.0.next_alarm.get();
+        self.0.next_alarm.set(id + 1);
+        ShardAlarm { shard: self.0.clone(), id, at: None }
+    }
+
+    fn end_turn(&self, worker: &mut Worker, _: Instant) {
+        if worker.is_dirty()
+            && !self.0.flush_due.replace(true)
+            && let Some(flusher) = &*self.0.flusher.borrow()
+        {
+            flusher.wake_by_ref();
+        }
+    }
+}
+
+/// The end of the tick: woken by the first connection that has something for others, this task comes after all
+/// that were ready then, and writes what they appended.
+async fn flush(shard: Rc<Inner>) {
+    poll_fn(|cx| {
+        shard.flusher.replace(Some(cx.waker().clone()));
+        if shard.flush_due.replace(false) {
+            shard.worker.lock().flush(Instant::now());
+        }
+        Poll::<()>::Pending
+    })
+    .await;
+}
+
+/// Wakes connections whose time has come.
+async fn ring(shard: Rc<Inner>) {
+    loop {
+        let first = shard.alarms.borrow().first_key_value().map(|((at, _), _)| *at);
+        match first {
+            None => shard.earlier.notified().await,
+            Some(at) => {
+                let at = tokio::time::Instant::from_std(at);
+                let _ = tokio::time::timeout_at(at, shard.earlier.notified()).await;
+            }
+        }
+        let now = Instant::now();
+        loop {
+            let mut alarms = shard.alarms.borrow_mut();
+            let Some(entry) = alarms.first_entry().filter(|entry| entry.key().0 <= now) else { break };
+            entry.remove().wake();
+        }
+    }
+}
+
+/// Gives memory back when nothing happens.
+async fn relax(shard: Rc<Inner>) {
+    let mut before = None;
+    loop {
+        tokio::time::sleep(QUIET).await;
+        let mut worker = shard.worker.lock();
+        let reads = Some(worker.counters().reads);
+        if before == reads {
+            worker.relax();
+        }
+        before = reads;
+    }
+}
+
+/// One connection's place among the shard's alarms.
+struct ShardAlarm {
+    shard: Rc<Inner>,
+    id: u64,
+    at: Option<Instant>,
+}
+
+impl Alarm for ShardAlarm {
+    fn set(&mut self, at: Instant, now: Instant, cx: &mut Context<'_>) {
+        // An earlier alarm that is still to come wakes the task, too; it then sets the next one.
+        if self.at.is_some_and(|set| set <= at && set > now) {
+            return;
+        }
+        self.clear();
+        let mut alarms = self.shard.alarms.borrow_mut();
+        alarms.insert((at, self.id), cx.waker().clone());
+        if alarms.first_key_value().is_some_and(|((_, first), _)| *first == self.id) {
+            self.shard.earlier.notify_one();
+        }
+        self.at = Some(at);
+    }
+}
+
+impl ShardAlarm {
+    fn clear(&mut self) {
+        if let Some(at) = self.at.take() {
+            self.shard.alarms.borrow_mut().remove(&(at, self.id));
+        }
+    }
+}
+
+impl Drop for ShardAlarm {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}

@@ -1,0 +1,202 @@
+//! What is logged of a connection, and who it is found to be.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use midge_router::{
+    ClientSession, CloseReason, Conn, Direction, Event, Quoted, Refusal, SessionError, Verdict,
+};
+use midge_wire::WireError;
+use tracing::{debug, error, info, trace, warn};
+
+use crate::server::Server;
+
+/// A connection's side of the log.
+#[derive(Debug)]
+pub(crate) struct Talk {
+    reason: Option<CloseReason>,
+}
+
+/// A connection as log lines begin with it: address, number and, once it is known, what the client said of itself.
+struct Name<'a>(&'a Conn);
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} - cid:{}", self.0.peer(), self.0.cid())?;
+        let Some(hello) = self.0.hello() else { return Ok(()) };
+        let version = if hello.version.is_empty() { String::new() } else { format!("v{}", hello.version) };
+        let words: Vec<&str> = [version.as_str(), &hello.lang, &hello.name]
+            .into_iter()
+            .filter(|word| !word.is_empty())
+            .collect();
+        if words.is_empty() { Ok(()) } else { write!(f, " - {}", Quoted(words.join(":").as_bytes())) }
+    }
+}
+
+impl Talk {
+    pub(crate) fn new(session: &ClientSession) -> Self {
+        debug!("{} - Client connection created", Name(session.conn()));
+        Self { reason: None }
+    }
+
+    /// Logs an event; the answer, where it is a question.
+    pub(crate) fn handle(
+        &mut self,
+        event: Event,
+        session: &ClientSession,
+        server: &Server,
+    ) -> Option<Verdict> {
+        let name = Name(session.conn());
+        match event {
+            Event::Authenticate(request) => {
+                if server.admits(&request.connect) {
+                    return Some(Verdict::Welcome(server.router().global_account()));
+                }
+                return Some(Verdict::Refused);
+            }
+            Event::Refused(refusal @ (Refusal::TooMany | Refusal::Tokens(_))) => error!("{name} - {refusal}"),
+            Event::Refused(refusal @ (Refusal::Subject | Refusal::PublishSubject)) => {
+                debug!("{name} - {refusal}")
+            }
+            Event::Refused(Refusal::Publish(subject)) => {
+                error!("{name} - Publish Violation - Subject {}", Quoted(&subject));
+            }
+            Event::Refused(Refusal::Reply(reply)) => {
+                error!("{name} - Publish Violation - Reply {}", Quoted(&reply));
+            }
+            Event::Refused(Refusal::Subscribe(subject, _)) => {
+                error!("{name} - Subscription Violation - Subject {}", Quoted(&subject));
+            }
+            Event::Closed(reason, error) => {
+                self.reason = Some(reason);
+                closed(&name, reason, error.as_ref(), session.conn());
+            }
+        }
+        None
+    }
+
+    /// Logs the end of the connection.
+    pub(crate) fn ended(&self, session: &ClientSession) {
+        let reason = self.reason.unwrap_or(CloseReason::ClientClosed);
+        debug!("{} - Client connection closed: {}", Name(session.conn()), reason.text());
+    }
+}
+
+/// Why a connection was closed from this side, at the level at which nats-server logs it.
+fn closed(name: &Name<'_>, reason: CloseReason, error: Option<&SessionError>, conn: &Conn) {
+    match (error, reason) {
+        (Some(SessionError::Wire(WireError::PayloadTooLarge { size, limit })), _) => {
+            error!("{name} - maximum payload exceeded: {size} vs {limit}");
+        }
+        (Some(SessionError::Stale), _) => debug!("{name} - Stale Client Connection - Closing"),
+        (Some(SessionError::WriteDeadline), _) | (None, CloseReason::SlowConsumerWriteDeadline) => {
+            info!(
+                "{name} - Slow Consumer Detected: WriteDeadline exceeded with {} bytes waiting",
+                conn.pending()
+            );
+        }
+        (None, CloseReason::SlowConsumerPendingBytes) => {
+            info!("{name} - Slow Consumer Detected: MaxPending exceeded");
+        }
+        (Some(SessionError::Wire(why)), _) => error!("{name} - Client parser ERROR: {why}"),
+        (Some(why), _) => error!("{name} - {why}"),
+        (None, _) => {}
+    }
+}
+
+/// Shows the protocol lines of one connection.
+#[derive(Debug)]
+pub(crate) struct Tracer {
+    peer: Box<str>,
+    cid: AtomicU64,
+    /// Most bytes of a payload that are shown; zero for all.
+    max: usize,
+}
+
+impl Tracer {
+    pub(crate) fn new(peer: &str, max: usize) -> Self {
+        Self { peer: peer.into(), cid: AtomicU64::new(0), max }
+    }
+
+    pub(crate) fn name(&self, cid: u64) {
+        self.cid.store(cid, Ordering::Relaxed);
+    }
+
+    pub(crate) fn line(&self, direction: Direction, op: &str, args: &[u8]) {
+        let arrow = if direction == Direction::In { "<<-" } else { "->>" };
+        let head =
+            format_args!("{} - cid:{} - {arrow}", self.peer, self.cid.load(Ordering::Relaxed)).to_string();
+        let args = match op {
+            "MSG_PAYLOAD" => {
+                let shown = if self.max == 0 { args } else { args.get(..self.max).unwrap_or(args) };
+                let dots = if shown.len() < args.len() { "..." } else { "" };
+                trace!("{head} MSG_PAYLOAD: [{}{dots}]", Quoted(shown));
+                return;
+            }
+            "CONNECT" => without_secrets(args),
+            _ => String::from_utf8_lossy(args).into_owned(),
+        };
+        let space = if op.is_empty() || args.is_empty() { "" } else { " " };
+        trace!("{head} [{op}{space}{args}]");
+    }
+}
+
+/// The body of a CONNECT with everything hidden that proves who somebody is.
+fn without_secrets(json: &[u8]) -> String {
+    const SECRETS: [&str; 4] = ["pass", "auth_token", "sig", "jwt"];
+    let Ok(serde_json::Value::Object(mut fields)) = serde_json::from_slice(json) else {
+        return "[REDACTED]".to_owned();
+    };
+    for (key, value) in &mut fields {
+        if SECRETS.iter().any(|secret| secret.eq_ignore_ascii_case(key)) {
+            *value = "[REDACTED]".into();
+        }
+    }
+    serde_json::Value::Object(fields).to_string()
+}
+
+/// Logs that there are too many connections.
+pub(crate) fn cannot_accept(error: &std::io::Error, wait: std::time::Duration) {
+    warn!("Temporary Client Accept Error ({error}), sleeping {}ms", wait.as_millis());
+}
+
+/// Time since the server's start, as monitoring shows times: `1y2d3h4m5s`, without leading zeros.
+pub(crate) fn uptime(since: Instant, now: Instant) -> String {
+    let seconds = now.saturating_duration_since(since).as_secs();
+    let (minutes, s) = (seconds / 60, seconds % 60);
+    let (hours, m) = (minutes / 60, minutes % 60);
+    let (days, h) = (hours / 24, hours % 24);
+    let (y, d) = (days / 365, days % 365);
+    match (y, d, h, m) {
+        (0, 0, 0, 0) => format!("{s}s"),
+        (0, 0, 0, _) => format!("{m}m{s}s"),
+        (0, 0, _, _) => format!("{h}h{m}m{s}s"),
+        (0, _, _, _) => format!("{d}d{h}h{m}m{s}s"),
+        _ => format!("{y}y{d}d{h}h{m}m{s}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let shown = without_secrets(
+            br#"{"user":"u","PASS":"p1","auth_token":"p2","jwt":"p3","sig":"p4","name":"n"}"#,
+        );
+        assert!(shown.contains("\"user\":\"u\"") && !shown.contains("p1"), "{shown}");
+        assert_eq!(shown.matches("[REDACTED]").count(), 4);
+        assert_eq!(without_secrets(b"{\"pass\":\"p"), "[REDACTED]");
+    }
+
+    #[test]
+    fn times_are_shown_without_leading_zeros() {
+        let now = Instant::now();
+        let ago = |seconds| uptime(now, now + Duration::from_secs(seconds));
+        assert_eq!((ago(0), ago(61), ago(90_061)), ("0s".into(), "1m1s".into(), "1d1h1m1s".into()));
+    }
+}
