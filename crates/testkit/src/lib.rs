@@ -1,3 +1,5 @@
-//! What midge's tests share.
+//! What midge's tests share. Not published, and used on the dev side only.
 
 pub mod alloc;
+pub mod process;
+pub mod raw;

@@ -1,0 +1,8 @@
+//! midged against real clients and beside real servers. Run by `cargo xtask interop`, which builds or fetches
+//! the peers and names them in the environment.
+
+mod bad_input;
+mod clients;
+mod daemon;
+mod differential;
+mod transcripts;
