@@ -1,1 +1,240 @@
-//! x
+//! midged as operators meet it: files, signals, checks, monitoring.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+
+use midge_testkit::process::{Folder, Process, program};
+use midge_testkit::raw::Raw;
+use serde_json::Value;
+
+fn get(port: u16, path: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let body = if head.to_lowercase().contains("transfer-encoding: chunked") { unchunked(body) } else { body.to_owned() };
+    (head.lines().next().unwrap().to_owned(), body)
+}
+
+fn unchunked(mut body: &str) -> String {
+    let mut whole = String::new();
+    while let Some((size, rest)) = body.split_once("\r\n") {
+        let size = usize::from_str_radix(size.trim(), 16).unwrap();
+        whole += &rest[..size];
+        body = rest[size..].trim_start_matches("\r\n");
+    }
+    whole
+}
+
+fn json(port: u16, path: &str) -> Value {
+    let (status, body) = get(port, path);
+    assert!(status.contains("200"), "{path}: {status}");
+    serde_json::from_str(&body).unwrap()
+}
+
+#[test]
+fn files_name_the_process_and_its_ports() {
+    let folder = Folder::new("files");
+    let pid = folder.path().join("pid").display().to_string();
+    let dir = folder.path().display().to_string();
+    let mut server = Process::start(&program("MIDGED"), &["-P", &pid, "--ports_file_dir", &dir, "-m", "-1"]);
+    assert_eq!(std::fs::read_to_string(&pid).unwrap(), server.pid().to_string());
+    let ports = folder.path().join(format!("midged_{}.ports", server.pid()));
+    let ports: Value = serde_json::from_str(&std::fs::read_to_string(&ports).unwrap()).unwrap();
+    assert_eq!(ports["nats"][0], server.url());
+    assert_eq!(ports["monitoring"][0], format!("http://127.0.0.1:{}", server.monitor_port().unwrap()));
+    // Told by the pid file to end.
+    let told = Command::new(program("MIDGED")).args(["--signal", &format!("quit={pid}")]).status().unwrap();
+    assert!(told.success() && server.wait().success());
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["pid"], "the ports file goes with the server");
+}
+
+#[test]
+fn a_configuration_is_checked_without_a_start() {
+    let folder = Folder::new("check");
+    let good = folder.file("good.conf", "listen: 127.0.0.1:-1\nmax_payload: 1KB\n");
+    for name in ["MIDGED", "NATS_SERVER"] {
+        let output = Command::new(program(name)).args(["-t", "-c", &good]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && said.contains(&format!("configuration file {good} is valid (sha256:")), "{said}");
+    }
+    let bad = folder.file("bad.conf", "port: 4222\nmax_paylod: 1KB\nhost: [\n");
+    let output = Command::new(program("MIDGED")).args(["-t", "-c", &bad]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success());
+    assert!(said.contains(&format!("{bad}:3:7: this '[' is never closed")), "{said}");
+    let bad = folder.file("bad.conf", "port: 4222\n  max_paylod: 1KB\n");
+    let output = Command::new(program("MIDGED")).args(["-c", &bad]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let want = format!("{bad}:2:3: unknown field 'max_paylod' (did you mean 'max_payload'?)\n 2 |   max_paylod: 1KB\n   |   ^^^^^^^^^^");
+    assert!(!output.status.success() && said.contains(&want), "{said}");
+}
+
+#[test]
+fn an_address_that_is_taken_is_a_clear_error() {
+    let server = Process::start(&program("MIDGED"), &[]);
+    let output = Command::new(program("MIDGED"))
+        .args(["-a", "127.0.0.1", "-p", &server.port().to_string()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let want = format!("[FTL] Error listening on port: 127.0.0.1:{}, Address already in use", server.port());
+    assert!(!output.status.success() && said.contains(&want), "{said}");
+}
+
+#[test]
+fn what_was_accepted_is_delivered_before_the_end() {
+    for signal in ["TERM", "INT"] {
+        let mut server = Process::start(&program("MIDGED"), &[]);
+        let mut subscriber = Raw::client(server.port());
+        subscriber.send(b"SUB a 1\r\n");
+        subscriber.sync();
+        let mut publisher = Raw::client(server.port());
+        for n in 0..2000 {
+            publisher.send(format!("PUB a 1000\r\n{n:01000}\r\n").as_bytes());
+        }
+        publisher.sync();
+        server.signal(signal);
+        for n in 0..2000 {
+            assert_eq!(subscriber.expect_message(), format!("{n:01000}").as_bytes());
+        }
+        subscriber.rest();
+        assert!(server.wait().success());
+        assert!(server.log().last().unwrap().ends_with("[INF] Server Exiting.."));
+    }
+}
+
+#[test]
+fn a_lame_duck_tells_its_clients_and_lets_them_go() {
+    let folder = Folder::new("ldm");
+    let config = folder.file("c", "lame_duck_duration: \"30s\", lame_duck_grace_period: \"1ms\"");
+    let mut server = Process::start(&program("MIDGED"), &["-c", &config]);
+    let mut told = Raw::connect(server.port());
+    told.next();
+    told.send(b"CONNECT {\"verbose\":false,\"protocol\":1}\r\n");
+    told.sync();
+    let mut old = Raw::connect(server.port());
+    old.next();
+    old.send(b"CONNECT {\"verbose\":false,\"protocol\":0}\r\n");
+    old.sync();
+    let status = Command::new(program("MIDGED")).args(["--signal", &format!("ldm={}", server.pid())]).status().unwrap();
+    assert!(status.success());
+    server.wait_for_line("Entering lame duck mode, stop accepting new clients");
+    let lines: Vec<String> = told.rest().iter().map(|frame| frame.line().to_owned()).collect();
+    assert!(lines.iter().any(|line| line.starts_with("INFO ") && line.contains("\"ldm\":true")), "{lines:?}");
+    assert!(old.rest().iter().all(|frame| !frame.line().contains("\"ldm\":true")), "protocol 0 takes no INFO");
+    assert!(server.wait().success());
+    assert!(TcpStream::connect(("127.0.0.1", server.port())).is_err());
+}
+
+#[test]
+fn a_log_file_is_begun_anew_on_a_signal() {
+    let folder = Folder::new("log");
+    let path = folder.path().join("log");
+    let log = path.display().to_string();
+    // With a log file, standard error says nothing: the ports file tells when the server is there.
+    let mut child = Command::new(program("MIDGED"))
+        .args(["-a", "127.0.0.1", "-p", "-1", "-l", &log, "--ports_file_dir", &folder.path().display().to_string()])
+        .spawn()
+        .unwrap();
+    let pid = child.id().to_string();
+    let until = |done: &dyn Fn() -> bool| {
+        let end = std::time::Instant::now() + midge_testkit::process::PATIENCE;
+        while !done() {
+            assert!(std::time::Instant::now() < end, "it does not happen");
+            std::thread::yield_now();
+        }
+    };
+    until(&|| folder.path().join(format!("midged_{pid}.ports")).is_file());
+    std::fs::rename(&path, folder.path().join("old")).unwrap();
+    let status = Command::new(program("MIDGED")).args(["--signal", &format!("reopen={pid}")]).status().unwrap();
+    assert!(status.success());
+    until(&|| std::fs::read_to_string(&path).is_ok_and(|text| text.contains("[INF] File log re-opened")));
+    let status = Command::new(program("MIDGED")).args(["--signal", &format!("stop={pid}")]).status().unwrap();
+    assert!(status.success() && !child.wait().unwrap().success(), "stop kills");
+    assert!(std::fs::read_to_string(folder.path().join("old")).unwrap().contains("[INF] Server is ready"));
+}
+
+#[test]
+fn secrets_stay_out_of_the_log() {
+    let folder = Folder::new("secrets");
+    let config = folder.file("c", "authorization { user: alice, password: s3cr3t }\ntrace: true\ndebug: true");
+    let server = Process::start(&program("MIDGED"), &["-c", &config]);
+    for (password, answer) in [("s3cr3t", "PONG"), ("wr0ng", "-ERR 'Authorization Violation'")] {
+        let mut client = Raw::connect(server.port());
+        client.next();
+        let line = format!("CONNECT {{\"verbose\":false,\"user\":\"alice\",\"pass\":\"{password}\"}}\r\nPING\r\n");
+        client.send(line.as_bytes());
+        client.expect_line(answer);
+    }
+    server.wait_for_line("authentication error");
+    let log = server.log().join("\n");
+    assert!(log.contains("[REDACTED]") && !log.contains("s3cr3t") && !log.contains("wr0ng"), "{log}");
+}
+
+/// All keys of a document, lists left out.
+fn keys(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+    if let Value::Object(fields) = value {
+        for (key, value) in fields {
+            found.insert(format!("{path}{key}"));
+            keys(value, &format!("{path}{key}."), found);
+        }
+    }
+}
+
+#[test]
+fn monitoring_has_the_originals_fields() {
+    // Fields of what midged does not have: JetStream, the Go runtime, disks.
+    let absent = ["feature_flags", "disk_io_wait_stats"];
+    let start = |name: &str| Process::start(&program(name), &["-m", "-1"]);
+    let (ours, theirs) = (start("MIDGED"), start("NATS_SERVER"));
+    let documents = |server: &Process| {
+        let mut client = Raw::connect(server.port());
+        client.next();
+        client.send(b"CONNECT {\"verbose\":false,\"name\":\"n\",\"lang\":\"l\",\"version\":\"1\"}\r\nSUB a.* q 7\r\nPUB a.b 2\r\nhi\r\n");
+        client.sync();
+        let mut gone = Raw::client(server.port());
+        gone.send(b"nonsense\r\n");
+        gone.rest();
+        let port = server.monitor_port().unwrap();
+        let closed = loop {
+            let closed = json(port, "/connz?state=closed");
+            if closed["num_connections"] == 1 {
+                break closed["connections"][0].clone();
+            }
+        };
+        let connz = json(port, "/connz?subs=1");
+        let detail = json(port, "/connz?subs=detail");
+        let subsz = json(port, "/subsz?subs=1&acc=$G&test=a.b");
+        vec![
+            ("varz", json(port, "/varz")),
+            ("connz", connz["connections"][0].clone()),
+            ("connz", connz),
+            ("detail", detail["connections"][0]["subscriptions_list_detail"][0].clone()),
+            ("closed", closed),
+            ("subsz", subsz["subscriptions_list"][0].clone()),
+            ("subsz", subsz),
+            ("healthz", json(port, "/healthz")),
+        ]
+    };
+    for ((name, ours), (_, theirs)) in documents(&ours).into_iter().zip(documents(&theirs)) {
+        let (mut our_keys, mut their_keys) = (BTreeSet::new(), BTreeSet::new());
+        keys(&ours, "", &mut our_keys);
+        keys(&theirs, "", &mut their_keys);
+        their_keys.retain(|key| !absent.iter().any(|absent| key.starts_with(absent)));
+        assert_eq!(our_keys, their_keys, "{name}");
+        for key in ["in_msgs", "out_bytes", "subscriptions_list", "reason", "subject", "qgroup", "sid", "msgs", "status", "name"] {
+            let same = key == "subscriptions_list" && name == "subsz" || ours[key] == theirs[key] || key == "name" || key == "sid" && name == "subsz";
+            assert!(same, "{name}.{key}: {} and {}", ours[key], theirs[key]);
+        }
+    }
+    let port = ours.monitor_port().unwrap();
+    assert!(get(port, "/nothing").0.contains("404"));
+    assert!(get(port, "/connz?limit=x").0.contains("400"));
+    assert!(get(port, "/connz?sort=nonsense").0.contains("400"));
+    assert_eq!(get(port, "/healthz?callback=f").1, "f({\"status\":\"ok\"})");
+}

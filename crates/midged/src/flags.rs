@@ -11,6 +11,8 @@ use crate::signals::{Order, Signal};
 pub(crate) enum Command {
     /// Print something and end.
     Say(String),
+    /// Say where nats-server says it that a configuration is fine, and end.
+    Checked(String),
     /// Tell another process something and end.
     Signal(Order),
     /// Run a server.
@@ -116,7 +118,7 @@ impl Parsed {
         if self.test {
             options.check().map_err(|error| error.to_string())?;
             let config = options.config.map(|config| format!("{} is valid ({})", config.path, config.digest));
-            return Ok(Command::Say(format!("midged: configuration file {}", config.unwrap_or_default())));
+            return Ok(Command::Checked(format!("midged: configuration file {}", config.unwrap_or_default())));
         }
         for (spec, name, value) in &self.set {
             apply_flag(&mut options, spec, name, value).map_err(|error| error.to_string())?;

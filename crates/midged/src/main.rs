@@ -23,12 +23,26 @@ fn main() -> ExitCode {
             banner::say(&text);
             ExitCode::SUCCESS
         }
+        Ok(Command::Checked(text)) => {
+            banner::complain(&text);
+            ExitCode::SUCCESS
+        }
         Ok(Command::Signal(order)) => match signals::send(&order) {
             Ok(()) => ExitCode::SUCCESS,
             Err(why) => fail(&why),
         },
         Ok(Command::Run(ready)) => run(*ready),
         Err(why) => fail(&why),
+    }
+}
+
+/// A connection is a file: as many as the system grants, as Go's runtime does for nats-server.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(why) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!("The limit of open files stays as it is: {why}");
     }
 }
 
@@ -48,6 +62,7 @@ fn run(Ready { options, warnings }: Ready) -> ExitCode {
     if tracing::subscriber::set_global_default(log.clone()).is_err() {
         return fail("cannot install the log");
     }
+    raise_file_limit();
     // Signals are caught from here on: one that comes during the start is not lost.
     let caught = match signals::catch() {
         Ok(caught) => caught,

@@ -22,6 +22,17 @@ pub fn program(variable: &str) -> PathBuf {
     path
 }
 
+/// Raises this process's limit of open files as far as the system lets it.
+///
+/// # Panics
+/// The system does not say what the limit is.
+pub fn many_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+}
+
 /// A folder that goes when it is dropped.
 #[derive(Debug)]
 pub struct Folder(PathBuf);

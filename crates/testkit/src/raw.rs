@@ -111,6 +111,24 @@ impl Raw {
         Some(Frame::Message(line, body))
     }
 
+    /// The next line, whether it is one of the protocol or of a payload; none at the end of the connection.
+    ///
+    /// # Panics
+    /// None comes, and the connection does not end.
+    pub fn next_line(&mut self) -> Option<String> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(end) = self.received.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.received.drain(..=end).collect();
+                return Some(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned());
+            }
+            if !self.fill(until) {
+                assert!(self.closed, "nothing comes");
+                return None;
+            }
+        }
+    }
+
     /// The next frame; none at the end of the connection, or when none comes in time.
     pub fn next_within(&mut self, time: Duration) -> Option<Frame> {
         let until = Instant::now() + time;

@@ -43,8 +43,7 @@ struct Varz<'a> {
     state: Figures,
     http_req_stats: BTreeMap<&'static str, u64>,
     config_load_time: Timestamp,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    config_digest: Option<&'a str>,
+    config_digest: &'a str,
     system_account: &'static str,
     slow_consumer_stats: ByKind,
     stale_connection_stats: ByKind,
@@ -143,7 +142,7 @@ pub(super) async fn handle(State(monitor): State<Arc<Monitor>>, params: Params) 
         state: state(&monitor, &totals),
         http_req_stats: requests,
         config_load_time: server.started_at(),
-        config_digest: server.options().config.as_ref().map(|config| config.digest.as_str()),
+        config_digest: server.options().config.as_ref().map_or("", |config| config.digest.as_str()),
         system_account: midge_router::SYSTEM,
         slow_consumer_stats: ByKind::clients(counters.slow_pending + counters.slow_deadline),
         stale_connection_stats: ByKind::clients(counters.stale_connections),

@@ -1,0 +1,147 @@
+//! Saying a talk to a server.
+
+use std::net::Shutdown;
+
+use midge_testkit::process::PATIENCE;
+use midge_testkit::raw::{Frame, Raw};
+use serde_json::Value;
+
+use super::generate::{Step, Talk, is_queued};
+
+/// Fields of an INFO that are each server's own.
+const OWN: [&str; 10] = ["server_id", "server_name", "version", "go", "host", "port", "client_id", "xkey", "api_lvl", "git_commit"];
+
+/// What a server said.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Heard {
+    /// To each connection, in order.
+    pub(super) connections: Vec<Vec<String>>,
+    /// To members of queue groups, whichever they were.
+    pub(super) queued: Vec<String>,
+}
+
+impl Heard {
+    pub(super) fn count(&self) -> usize {
+        self.connections.iter().map(Vec::len).sum::<usize>() + self.queued.len()
+    }
+}
+
+pub(super) fn replay(talk: &Talk, port: u16) -> Heard {
+    let mut raws: Vec<Raw> = Vec::new();
+    let mut frames: Vec<Vec<Frame>> = Vec::new();
+    for step in &talk.steps {
+        match step {
+            Step::Connect => {
+                let mut raw = Raw::connect(port);
+                frames.push(raw.next().into_iter().collect());
+                raws.push(raw);
+            }
+            Step::Say { to, pieces } => {
+                send(&mut raws[*to], pieces);
+                // The last PONG says that everything before has been done.
+                let seen = until_pongs(&mut raws[*to], count_pings(pieces));
+                frames[*to].extend(seen);
+            }
+            Step::Last { to, pieces } => {
+                send(&mut raws[*to], pieces);
+                let _ = raws[*to].stream().shutdown(Shutdown::Write);
+                frames[*to].extend(raws[*to].rest());
+            }
+        }
+    }
+    for (raw, frames) in raws.iter_mut().zip(&mut frames) {
+        if !raw.is_closed() {
+            raw.send(b"PING\r\n");
+            let _ = raw.stream().shutdown(Shutdown::Write);
+            frames.extend(raw.rest());
+        }
+    }
+    let mut heard = Heard { connections: Vec::new(), queued: Vec::new() };
+    for frames in frames {
+        let (queued, own): (Vec<Frame>, Vec<Frame>) = frames.into_iter().partition(|frame| is_queued(frame.line()));
+        heard.queued.extend(queued.iter().map(without_member));
+        let mut own: Vec<String> = own.iter().map(shown).collect();
+        in_some_order(&mut own);
+        heard.connections.push(own);
+    }
+    heard.queued.sort();
+    heard
+}
+
+fn send(raw: &mut Raw, pieces: &[Vec<u8>]) {
+    for piece in pieces {
+        raw.send(piece);
+        if pieces.len() > 1 {
+            // Not for waiting, but so that the pieces are likely to be read one by one.
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// Steps end with a PING; some have more of them. No payload has one.
+fn count_pings(pieces: &[Vec<u8>]) -> usize {
+    pieces.concat().to_ascii_uppercase().windows(4).filter(|window| *window == b"PING").count()
+}
+
+fn until_pongs(raw: &mut Raw, mut pongs: usize) -> Vec<Frame> {
+    let mut seen = Vec::new();
+    while pongs > 0 {
+        match raw.next_within(PATIENCE) {
+            Some(frame) => {
+                pongs -= usize::from(frame.line() == "PONG");
+                seen.push(frame);
+            }
+            None => {
+                assert!(raw.is_closed(), "no PONG after {seen:?}");
+                return seen;
+            }
+        }
+    }
+    seen
+}
+
+/// Several subscriptions of a connection may want a message; which is served first is free.
+fn in_some_order(frames: &mut [String]) {
+    let others = |frame: &str| {
+        let mut words: Vec<String> = frame.split(' ').map(str::to_owned).collect();
+        let is_message = matches!(words.first().map(String::as_str), Some("MSG" | "HMSG"));
+        if is_message { words.get_mut(2).map(std::mem::take)?; }
+        is_message.then(|| words.join(" "))
+    };
+    let mut from = 0;
+    while from < frames.len() {
+        let first = others(&frames[from]);
+        let same = frames[from..].iter().take_while(|frame| first.is_some() && others(frame) == first).count();
+        frames[from..from + same].sort();
+        from += same.max(1);
+    }
+}
+
+/// A frame as it is compared: an INFO without what is each server's own.
+fn shown(frame: &Frame) -> String {
+    match frame {
+        // Which of the requester's subscriptions is told that nobody listens is free.
+        Frame::Message(_, body) if body.starts_with(b"NATS/1.0 503\r\nNats-Subject: ") => without_member(frame),
+        Frame::Message(line, body) => format!("{line} | {}", body.escape_ascii()),
+        Frame::Line(line) => match line.strip_prefix("INFO ").and_then(|json| serde_json::from_str(json).ok()) {
+            Some(Value::Object(mut info)) => {
+                info.retain(|key, _| !OWN.contains(&key.as_str()));
+                format!("INFO {}", Value::Object(info))
+            }
+            _ => line.clone(),
+        },
+    }
+}
+
+/// A message without saying which subscription got it, but for its queue group.
+fn without_member(frame: &Frame) -> String {
+    let mut words: Vec<&str> = frame.line().split(' ').collect();
+    if let Some(sid) = words.get_mut(2) {
+        // `q<group>-<number>`
+        *sid = if sid.starts_with('q') { sid.split('-').next().unwrap_or_default() } else { "?" };
+    }
+    match frame {
+        Frame::Message(_, body) => format!("{} | {}", words.join(" "), body.escape_ascii()),
+        Frame::Line(_) => words.join(" "),
+    }
+}
