@@ -44,8 +44,16 @@ fn impossible_sizes_close_the_connection() {
     let mut bystanders = Bystanders::new(&server);
     for (line, error, logged) in [
         ("PUB a 1073741824\r\n", &["-ERR 'Unknown Protocol Operation'"][..], "Client parser ERROR"),
-        ("PUB a 999999999\r\n", &["-ERR 'Maximum Payload Violation'"][..], "maximum payload exceeded: 999999999 vs 1048576"),
-        ("PUB a 1048577\r\n", &["-ERR 'Maximum Payload Violation'"][..], "maximum payload exceeded: 1048577 vs 1048576"),
+        (
+            "PUB a 999999999\r\n",
+            &["-ERR 'Maximum Payload Violation'"][..],
+            "maximum payload exceeded: 999999999 vs 1048576",
+        ),
+        (
+            "PUB a 1048577\r\n",
+            &["-ERR 'Maximum Payload Violation'"][..],
+            "maximum payload exceeded: 1048577 vs 1048576",
+        ),
         ("PUB a -1\r\n", &[][..], "Client parser ERROR"),
         ("HPUB a 12 -1\r\n", &[][..], "Client parser ERROR"),
     ] {

@@ -15,7 +15,11 @@ fn get(port: u16, path: &str) -> (String, String) {
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    let body = if head.to_lowercase().contains("transfer-encoding: chunked") { unchunked(body) } else { body.to_owned() };
+    let body = if head.to_lowercase().contains("transfer-encoding: chunked") {
+        unchunked(body)
+    } else {
+        body.to_owned()
+    };
     (head.lines().next().unwrap().to_owned(), body)
 }
 
@@ -49,7 +53,8 @@ fn files_name_the_process_and_its_ports() {
     // Told by the pid file to end.
     let told = Command::new(program("MIDGED")).args(["--signal", &format!("quit={pid}")]).status().unwrap();
     assert!(told.success() && server.wait().success());
-    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["pid"], "the ports file goes with the server");
 }
 
@@ -60,7 +65,10 @@ fn a_configuration_is_checked_without_a_start() {
     for name in ["MIDGED", "NATS_SERVER"] {
         let output = Command::new(program(name)).args(["-t", "-c", &good]).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.success() && said.contains(&format!("configuration file {good} is valid (sha256:")), "{said}");
+        assert!(
+            output.status.success() && said.contains(&format!("configuration file {good} is valid (sha256:")),
+            "{said}"
+        );
     }
     let bad = folder.file("bad.conf", "port: 4222\nmax_paylod: 1KB\nhost: [\n");
     let output = Command::new(program("MIDGED")).args(["-t", "-c", &bad]).output().unwrap();
@@ -70,7 +78,9 @@ fn a_configuration_is_checked_without_a_start() {
     let bad = folder.file("bad.conf", "port: 4222\n  max_paylod: 1KB\n");
     let output = Command::new(program("MIDGED")).args(["-c", &bad]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    let want = format!("{bad}:2:3: unknown field 'max_paylod' (did you mean 'max_payload'?)\n 2 |   max_paylod: 1KB\n   |   ^^^^^^^^^^");
+    let want = format!(
+        "{bad}:2:3: unknown field 'max_paylod' (did you mean 'max_payload'?)\n 2 |   max_paylod: 1KB\n   |   ^^^^^^^^^^"
+    );
     assert!(!output.status.success() && said.contains(&want), "{said}");
 }
 
@@ -121,12 +131,18 @@ fn a_lame_duck_tells_its_clients_and_lets_them_go() {
     old.next();
     old.send(b"CONNECT {\"verbose\":false,\"protocol\":0}\r\n");
     old.sync();
-    let status = Command::new(program("MIDGED")).args(["--signal", &format!("ldm={}", server.pid())]).status().unwrap();
+    let status = Command::new(program("MIDGED"))
+        .args(["--signal", &format!("ldm={}", server.pid())])
+        .status()
+        .unwrap();
     assert!(status.success());
     server.wait_for_line("Entering lame duck mode, stop accepting new clients");
     let lines: Vec<String> = told.rest().iter().map(|frame| frame.line().to_owned()).collect();
     assert!(lines.iter().any(|line| line.starts_with("INFO ") && line.contains("\"ldm\":true")), "{lines:?}");
-    assert!(old.rest().iter().all(|frame| !frame.line().contains("\"ldm\":true")), "protocol 0 takes no INFO");
+    assert!(
+        old.rest().iter().all(|frame| !frame.line().contains("\"ldm\":true")),
+        "protocol 0 takes no INFO"
+    );
     assert!(server.wait().success());
     assert!(TcpStream::connect(("127.0.0.1", server.port())).is_err());
 }
@@ -138,7 +154,16 @@ fn a_log_file_is_begun_anew_on_a_signal() {
     let log = path.display().to_string();
     // With a log file, standard error says nothing: the ports file tells when the server is there.
     let mut child = Command::new(program("MIDGED"))
-        .args(["-a", "127.0.0.1", "-p", "-1", "-l", &log, "--ports_file_dir", &folder.path().display().to_string()])
+        .args([
+            "-a",
+            "127.0.0.1",
+            "-p",
+            "-1",
+            "-l",
+            &log,
+            "--ports_file_dir",
+            &folder.path().display().to_string(),
+        ])
         .spawn()
         .unwrap();
     let pid = child.id().to_string();
@@ -151,7 +176,8 @@ fn a_log_file_is_begun_anew_on_a_signal() {
     };
     until(&|| folder.path().join(format!("midged_{pid}.ports")).is_file());
     std::fs::rename(&path, folder.path().join("old")).unwrap();
-    let status = Command::new(program("MIDGED")).args(["--signal", &format!("reopen={pid}")]).status().unwrap();
+    let status =
+        Command::new(program("MIDGED")).args(["--signal", &format!("reopen={pid}")]).status().unwrap();
     assert!(status.success());
     until(&|| std::fs::read_to_string(&path).is_ok_and(|text| text.contains("[INF] File log re-opened")));
     let status = Command::new(program("MIDGED")).args(["--signal", &format!("stop={pid}")]).status().unwrap();
@@ -162,12 +188,14 @@ fn a_log_file_is_begun_anew_on_a_signal() {
 #[test]
 fn secrets_stay_out_of_the_log() {
     let folder = Folder::new("secrets");
-    let config = folder.file("c", "authorization { user: alice, password: s3cr3t }\ntrace: true\ndebug: true");
+    let config =
+        folder.file("c", "authorization { user: alice, password: s3cr3t }\ntrace: true\ndebug: true");
     let server = Process::start(&program("MIDGED"), &["-c", &config]);
     for (password, answer) in [("s3cr3t", "PONG"), ("wr0ng", "-ERR 'Authorization Violation'")] {
         let mut client = Raw::connect(server.port());
         client.next();
-        let line = format!("CONNECT {{\"verbose\":false,\"user\":\"alice\",\"pass\":\"{password}\"}}\r\nPING\r\n");
+        let line =
+            format!("CONNECT {{\"verbose\":false,\"user\":\"alice\",\"pass\":\"{password}\"}}\r\nPING\r\n");
         client.send(line.as_bytes());
         client.expect_line(answer);
     }
@@ -227,8 +255,22 @@ fn monitoring_has_the_originals_fields() {
         keys(&theirs, "", &mut their_keys);
         their_keys.retain(|key| !absent.iter().any(|absent| key.starts_with(absent)));
         assert_eq!(our_keys, their_keys, "{name}");
-        for key in ["in_msgs", "out_bytes", "subscriptions_list", "reason", "subject", "qgroup", "sid", "msgs", "status", "name"] {
-            let same = key == "subscriptions_list" && name == "subsz" || ours[key] == theirs[key] || key == "name" || key == "sid" && name == "subsz";
+        for key in [
+            "in_msgs",
+            "out_bytes",
+            "subscriptions_list",
+            "reason",
+            "subject",
+            "qgroup",
+            "sid",
+            "msgs",
+            "status",
+            "name",
+        ] {
+            let same = key == "subscriptions_list" && name == "subsz"
+                || ours[key] == theirs[key]
+                || key == "name"
+                || key == "sid" && name == "subsz";
             assert!(same, "{name}.{key}: {} and {}", ours[key], theirs[key]);
         }
     }

@@ -118,7 +118,10 @@ impl Parsed {
         if self.test {
             options.check().map_err(|error| error.to_string())?;
             let config = options.config.map(|config| format!("{} is valid ({})", config.path, config.digest));
-            return Ok(Command::Checked(format!("midged: configuration file {}", config.unwrap_or_default())));
+            return Ok(Command::Checked(format!(
+                "midged: configuration file {}",
+                config.unwrap_or_default()
+            )));
         }
         for (spec, name, value) in &self.set {
             apply_flag(&mut options, spec, name, value).map_err(|error| error.to_string())?;

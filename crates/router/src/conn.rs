@@ -23,8 +23,8 @@ pub trait Owner: Send + Sync + 'static {
     /// As a socket's.
     fn write(&self, bytes: &[IoSlice<'_>]) -> io::Result<usize>;
 
-    /// Tells the owner to look at the connection again: it was closed, may read on, or has output that
-    /// [`Owner::write`] did not take.
+    /// Tells the owner to look at the connection again: it was closed, may read on, has output that
+    /// [`Owner::write`] did not take, or has nothing left to write after it was closed.
     fn wake(&self);
 
     /// One line of the protocol, for those who asked to see it (see [`Conn::set_trace`]).
@@ -222,18 +222,19 @@ impl Conn {
     pub(crate) fn flush_with(&self, pool: &mut Pool, now: Instant) {
         while let Some((owner, mut flight)) = self.take_off() {
             let (written, result) = flight.write(pool, |bytes| owner.write(bytes));
-            match self.land(flight, written, now, pool) {
-                _ if result.is_err() => {
-                    self.close(CloseReason::WriteError);
-                    return;
-                }
-                Landing::Again => {}
-                Landing::Done => return self.release_stalled(),
-                Landing::Blocked => {
-                    owner.wake();
-                    return self.release_stalled();
-                }
+            let (landing, closed) = self.land(flight, written, now, pool);
+            if result.is_err() {
+                self.close(CloseReason::WriteError);
+                return;
             }
+            match landing {
+                Landing::Again => continue,
+                Landing::Blocked => owner.wake(),
+                // The owner may be waiting for what this thread was writing.
+                Landing::Done if closed => owner.wake(),
+                Landing::Done => {}
+            }
+            return self.release_stalled();
         }
     }
 
@@ -249,13 +250,14 @@ impl Conn {
         }
     }
 
-    fn land(&self, flight: Flight, written: usize, now: Instant, pool: &mut Pool) -> Landing {
+    /// How a flight ended, and whether the connection was closed before that.
+    fn land(&self, flight: Flight, written: usize, now: Instant, pool: &mut Pool) -> (Landing, bool) {
         let mut state = self.state.lock();
         let landing = state.out.land(flight, written, now, pool);
         if state.closed.is_some_and(|reason| !reason.flushes()) {
             state.out.discard();
         }
-        landing
+        (landing, state.closed.is_some())
     }
 
     /// Lets the producers go on that wait for this connection, once it has taken enough.

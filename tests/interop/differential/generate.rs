@@ -38,7 +38,8 @@ impl fmt::Display for Talk {
 
 /// Whether a message went to a member of a queue group: their sids begin with a `q`.
 pub(super) fn is_queued(line: &str) -> bool {
-    (line.starts_with("MSG ") || line.starts_with("HMSG ")) && line.split(' ').nth(2).is_some_and(|sid| sid.starts_with('q'))
+    (line.starts_with("MSG ") || line.starts_with("HMSG "))
+        && line.split(' ').nth(2).is_some_and(|sid| sid.starts_with('q'))
 }
 
 /// xorshift64*: a seed is all that a talk depends on.
@@ -89,8 +90,14 @@ impl Talk {
             dice.below(2);
         }
         let queues = dice.one_in(2);
-        let mut maker =
-            Maker { dice, root: format!("s{seed}"), connections: Vec::new(), steps: Vec::new(), queues, next_sid: 1 };
+        let mut maker = Maker {
+            dice,
+            root: format!("s{seed}"),
+            connections: Vec::new(),
+            steps: Vec::new(),
+            queues,
+            next_sid: 1,
+        };
         maker.make();
         Self { steps: maker.steps }
     }
@@ -103,7 +110,8 @@ impl Maker {
             self.connect();
         }
         for _ in 0..4 + self.dice.below(12) {
-            let open: Vec<usize> = (0..self.connections.len()).filter(|n| !self.connections[*n].ended).collect();
+            let open: Vec<usize> =
+                (0..self.connections.len()).filter(|n| !self.connections[*n].ended).collect();
             if open.is_empty() {
                 break;
             }
@@ -145,7 +153,8 @@ impl Maker {
         if self.dice.one_in(2) {
             return vec![bytes];
         }
-        let mut places: Vec<usize> = (0..1 + self.dice.below(4)).map(|_| self.dice.below(bytes.len())).collect();
+        let mut places: Vec<usize> =
+            (0..1 + self.dice.below(4)).map(|_| self.dice.below(bytes.len())).collect();
         places.push(0);
         places.push(bytes.len());
         places.sort_unstable();
@@ -164,7 +173,11 @@ impl Maker {
     fn word(&mut self, word: &str) -> String {
         match self.dice.below(5) {
             0 => word.to_lowercase(),
-            1 => word.chars().enumerate().map(|(n, c)| if n % 2 == 0 { c } else { c.to_ascii_lowercase() }).collect(),
+            1 => word
+                .chars()
+                .enumerate()
+                .map(|(n, c)| if n % 2 == 0 { c } else { c.to_ascii_lowercase() })
+                .collect(),
             _ => word.to_owned(),
         }
     }
@@ -182,7 +195,8 @@ impl Maker {
     fn connect_line(&mut self, to: usize) -> Vec<u8> {
         let headers = self.queues || !self.dice.one_in(4);
         let pedantic = self.dice.one_in(3);
-        let mut fields = vec![format!("\"verbose\":{}", self.dice.one_in(3)), format!("\"pedantic\":{pedantic}")];
+        let mut fields =
+            vec![format!("\"verbose\":{}", self.dice.one_in(3)), format!("\"pedantic\":{pedantic}")];
         fields.push(format!("\"headers\":{headers}"));
         if self.dice.one_in(3) {
             fields.push(format!("\"echo\":{}", self.dice.one_in(2)));
@@ -196,7 +210,14 @@ impl Maker {
         if self.dice.one_in(2) {
             fields.push(format!("\"protocol\":{}", self.dice.below(2)));
         }
-        let more = ["\"name\":\"n\"", "\"lang\":\"x\"", "\"version\":\"1.0\"", "\"unknown\":[1,{}]", "\"Name\":null", "\"tls_required\":false"];
+        let more = [
+            "\"name\":\"n\"",
+            "\"lang\":\"x\"",
+            "\"version\":\"1.0\"",
+            "\"unknown\":[1,{}]",
+            "\"Name\":null",
+            "\"tls_required\":false",
+        ];
         if self.dice.one_in(3) {
             fields.push(self.dice.pick(&more).to_owned());
         }
@@ -224,7 +245,13 @@ impl Maker {
     fn pattern(&mut self) -> String {
         if self.dice.one_in(12) {
             let root = &self.root;
-            let bad = [format!("{root}..a"), format!("{root}.a."), format!(".{root}"), format!("{root}.>.a"), format!("{root}.")];
+            let bad = [
+                format!("{root}..a"),
+                format!("{root}.a."),
+                format!(".{root}"),
+                format!("{root}.>.a"),
+                format!("{root}."),
+            ];
             return bad[self.dice.below(bad.len())].clone();
         }
         let mut subject = self.root.clone();
@@ -251,7 +278,10 @@ impl Maker {
             8..=13 => self.publish(),
             14..=15 if self.connections[to].headers => self.publish_with_headers(),
             14..=15 => self.publish(),
-            16 => self.dice.pick(&[&b"PONG\r\n"[..], b"+OK\r\n", b"PINGxyz\r\n", b"pong \n", b"+oK junk\r\n"]).to_vec(),
+            16 => self
+                .dice
+                .pick(&[&b"PONG\r\n"[..], b"+OK\r\n", b"PINGxyz\r\n", b"pong \n", b"+oK junk\r\n"])
+                .to_vec(),
             17 if !self.queues => self.connect_line(to),
             18 => self.publish_bad_subject(to),
             _ => self.dice.pick(&[&b"PING\r\n"[..], b"ping\n", b"PiNg \r\n"]).to_vec(),
@@ -271,7 +301,11 @@ impl Maker {
             sids[self.dice.below(sids.len())].clone()
         } else {
             self.next_sid += 1;
-            if self.dice.one_in(6) { format!("a-long-sid-{}", self.next_sid) } else { self.next_sid.to_string() }
+            if self.dice.one_in(6) {
+                format!("a-long-sid-{}", self.next_sid)
+            } else {
+                self.next_sid.to_string()
+            }
         };
         self.connections[to].sids.push(sid.clone());
         self.line(&["SUB", &subject, &sid])
@@ -297,8 +331,11 @@ impl Maker {
         let (subject, payload) = (self.literal(), self.payload());
         let size = self.size(payload.len());
         let reply = self.literal();
-        let mut bytes =
-            if self.dice.one_in(3) { self.line(&["PUB", &subject, &reply, &size]) } else { self.line(&["PUB", &subject, &size]) };
+        let mut bytes = if self.dice.one_in(3) {
+            self.line(&["PUB", &subject, &reply, &size])
+        } else {
+            self.line(&["PUB", &subject, &size])
+        };
         bytes.extend(payload);
         bytes.extend(b"\r\n");
         bytes
@@ -306,7 +343,13 @@ impl Maker {
 
     fn publish_with_headers(&mut self) -> Vec<u8> {
         let (subject, reply) = (self.literal(), self.literal());
-        let headers = self.dice.pick(&[&b"NATS/1.0\r\nA: 1\r\n\r\n"[..], b"NATS/1.0\r\n\r\n", b"not a header", b"", b"NATS/1.0 503\r\n\r\n"]);
+        let headers = self.dice.pick(&[
+            &b"NATS/1.0\r\nA: 1\r\n\r\n"[..],
+            b"NATS/1.0\r\n\r\n",
+            b"not a header",
+            b"",
+            b"NATS/1.0 503\r\n\r\n",
+        ]);
         let mut payload = self.payload();
         payload.truncate(900);
         let (header_size, size) = (self.size(headers.len()), self.size(headers.len() + payload.len()));

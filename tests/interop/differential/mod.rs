@@ -50,10 +50,15 @@ fn difference(ours: &Heard, theirs: &Heard) -> String {
             continue;
         }
         let at = ours.iter().zip(theirs).take_while(|(a, b)| a == b).count();
-        text += &format!("connection {number}, from frame {at}:\n  midged:      {:?}\n  nats-server: {:?}\n", ours.get(at..), theirs.get(at..));
+        text += &format!(
+            "connection {number}, from frame {at}:\n  midged:      {:?}\n  nats-server: {:?}\n",
+            ours.get(at..),
+            theirs.get(at..)
+        );
     }
     if ours.queued != theirs.queued {
-        text += &format!("queue groups:\n  midged:      {:?}\n  nats-server: {:?}\n", ours.queued, theirs.queued);
+        text +=
+            &format!("queue groups:\n  midged:      {:?}\n  nats-server: {:?}\n", ours.queued, theirs.queued);
     }
     text
 }

@@ -9,7 +9,18 @@ use serde_json::Value;
 use super::generate::{Step, Talk, is_queued};
 
 /// Fields of an INFO that are each server's own.
-const OWN: [&str; 10] = ["server_id", "server_name", "version", "go", "host", "port", "client_id", "xkey", "api_lvl", "git_commit"];
+const OWN: [&str; 10] = [
+    "server_id",
+    "server_name",
+    "version",
+    "go",
+    "host",
+    "port",
+    "client_id",
+    "xkey",
+    "api_lvl",
+    "git_commit",
+];
 
 /// What a server said.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,7 +69,8 @@ pub(super) fn replay(talk: &Talk, port: u16) -> Heard {
     }
     let mut heard = Heard { connections: Vec::new(), queued: Vec::new() };
     for frames in frames {
-        let (queued, own): (Vec<Frame>, Vec<Frame>) = frames.into_iter().partition(|frame| is_queued(frame.line()));
+        let (queued, own): (Vec<Frame>, Vec<Frame>) =
+            frames.into_iter().partition(|frame| is_queued(frame.line()));
         heard.queued.extend(queued.iter().map(without_member));
         let mut own: Vec<String> = own.iter().map(shown).collect();
         in_some_order(&mut own);
@@ -105,13 +117,16 @@ fn in_some_order(frames: &mut [String]) {
     let others = |frame: &str| {
         let mut words: Vec<String> = frame.split(' ').map(str::to_owned).collect();
         let is_message = matches!(words.first().map(String::as_str), Some("MSG" | "HMSG"));
-        if is_message { words.get_mut(2).map(std::mem::take)?; }
+        if is_message {
+            words.get_mut(2).map(std::mem::take)?;
+        }
         is_message.then(|| words.join(" "))
     };
     let mut from = 0;
     while from < frames.len() {
         let first = others(&frames[from]);
-        let same = frames[from..].iter().take_while(|frame| first.is_some() && others(frame) == first).count();
+        let same =
+            frames[from..].iter().take_while(|frame| first.is_some() && others(frame) == first).count();
         frames[from..from + same].sort();
         from += same.max(1);
     }
@@ -121,15 +136,19 @@ fn in_some_order(frames: &mut [String]) {
 fn shown(frame: &Frame) -> String {
     match frame {
         // Which of the requester's subscriptions is told that nobody listens is free.
-        Frame::Message(_, body) if body.starts_with(b"NATS/1.0 503\r\nNats-Subject: ") => without_member(frame),
+        Frame::Message(_, body) if body.starts_with(b"NATS/1.0 503\r\nNats-Subject: ") => {
+            without_member(frame)
+        }
         Frame::Message(line, body) => format!("{line} | {}", body.escape_ascii()),
-        Frame::Line(line) => match line.strip_prefix("INFO ").and_then(|json| serde_json::from_str(json).ok()) {
-            Some(Value::Object(mut info)) => {
-                info.retain(|key, _| !OWN.contains(&key.as_str()));
-                format!("INFO {}", Value::Object(info))
+        Frame::Line(line) => {
+            match line.strip_prefix("INFO ").and_then(|json| serde_json::from_str(json).ok()) {
+                Some(Value::Object(mut info)) => {
+                    info.retain(|key, _| !OWN.contains(&key.as_str()));
+                    format!("INFO {}", Value::Object(info))
+                }
+                _ => line.clone(),
             }
-            _ => line.clone(),
-        },
+        }
     }
 }
 

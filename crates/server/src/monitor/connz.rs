@@ -162,7 +162,6 @@ fn sort(list: &mut [ConnSnapshot], by: &str, state: &str, now: Instant) -> Resul
 fn info(monitor: &Monitor, conn: ConnSnapshot, subs: Subs, now: Instant) -> ConnInfo {
     let (ip, port) = conn.peer.rsplit_once(':').unwrap_or((&conn.peer, ""));
     let until = conn.ended.unwrap_or(now);
-    let account = conn.account.clone().unwrap_or_default();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let list = match subs {
         Subs::Subjects => conn.subscriptions.iter().map(|sub| text(&sub.subject)).collect(),
@@ -170,7 +169,8 @@ fn info(monitor: &Monitor, conn: ConnSnapshot, subs: Subs, now: Instant) -> Conn
     };
     let detail = match subs {
         Subs::Detail => {
-            conn.subscriptions.iter().map(|sub| SubDetail::new(sub, &account, conn.cid)).collect()
+            // Here the original leaves the account out of each, as it stands with the connection.
+            conn.subscriptions.iter().map(|sub| SubDetail::new(sub, "", conn.cid)).collect()
         }
         _ => Vec::new(),
     };

@@ -34,7 +34,9 @@ struct Subsz<'a> {
 /// nats-server 2.15's `SubDetail`.
 #[derive(Serialize)]
 pub(super) struct SubDetail {
+    #[serde(skip_serializing_if = "String::is_empty")]
     account: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     account_tag: String,
     subject: String,
     #[serde(skip_serializing_if = "String::is_empty")]

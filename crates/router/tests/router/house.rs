@@ -1,0 +1,165 @@
+//! A router with peers that show what they hear.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use midge_router::{
+    ClientSession, Event, Input, Limits, Next, Owner, Router, SessionError, Settings, Tick, Verdict, Worker,
+};
+use midge_wire::json::Info;
+use parking_lot::Mutex;
+
+/// A CONNECT as clients send it.
+pub(crate) const CONNECT: &str =
+    "CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true,\"protocol\":1}\r\n";
+
+/// What a peer has heard, and how much more it takes.
+pub(crate) struct Screen {
+    heard: Mutex<Vec<u8>>,
+    room: AtomicUsize,
+    woken: AtomicUsize,
+    during_write: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Owner for Screen {
+    fn write(&self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut taken = 0;
+        for slice in bytes {
+            let take = slice.len().min(self.room.load(Ordering::Relaxed));
+            self.room.fetch_sub(take, Ordering::Relaxed);
+            self.heard.lock().extend_from_slice(&slice[..take]);
+            taken += take;
+        }
+        let hook = self.during_write.lock().take();
+        if let Some(hook) = hook {
+            hook();
+        }
+        if taken == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(taken) }
+    }
+
+    fn wake(&self) {
+        self.woken.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A client and its session.
+pub(crate) struct Peer {
+    pub(crate) session: ClientSession,
+    screen: Arc<Screen>,
+}
+
+/// A router, one thread's worker, and the time.
+pub(crate) struct House {
+    pub(crate) router: Arc<Router>,
+    pub(crate) worker: Arc<Mutex<Worker>>,
+    pub(crate) now: Instant,
+}
+
+impl House {
+    pub(crate) fn new() -> Self {
+        Self::with(Limits::default(), false)
+    }
+
+    pub(crate) fn with(limits: Limits, auth_required: bool) -> Self {
+        let router =
+            Router::new(Settings { info: Info::default(), limits, auth_required, seed: 7, max_ended: 4 });
+        let worker = router.worker();
+        Self { router, worker, now: Instant::now() }
+    }
+
+    pub(crate) fn later(&mut self, by: Duration) {
+        self.now += by;
+    }
+
+    /// Runs one tick: `act`, and then everything is written.
+    pub(crate) fn tick<T>(&self, act: impl FnOnce(&mut Tick<'_>) -> T) -> T {
+        let mut worker = self.worker.lock();
+        let done = act(&mut Tick { worker: &mut worker, now: self.now });
+        worker.flush(self.now);
+        done
+    }
+
+    /// A peer that has said nothing yet.
+    pub(crate) fn stranger(&self) -> Peer {
+        let screen = Arc::new(Screen {
+            heard: Mutex::default(),
+            room: AtomicUsize::new(usize::MAX),
+            woken: AtomicUsize::new(0),
+            during_write: Mutex::default(),
+        });
+        let session =
+            self.tick(|tick| ClientSession::client(&self.router, "127.0.0.1:9", screen.clone(), tick));
+        Peer { session, screen }
+    }
+
+    /// A peer that has connected, and said `more`.
+    pub(crate) fn peer(&self, more: &str) -> Peer {
+        let mut peer = self.stranger();
+        self.say(&mut peer, CONNECT);
+        peer.heard();
+        self.say(&mut peer, more);
+        peer
+    }
+
+    /// A peer of the account of that name.
+    pub(crate) fn peer_of(&self, account: &str, more: &str) -> Peer {
+        let mut peer = self.stranger();
+        assert_eq!(self.offer(&mut peer, CONNECT.as_bytes()).next, Next::Verdict);
+        assert!(matches!(peer.session.poll_event(), Some(Event::Authenticate(_))));
+        let account = self.router.add_account(account);
+        self.tick(|tick| peer.session.handle_verdict(Verdict::Welcome(account), tick));
+        peer.heard();
+        self.say(&mut peer, more);
+        peer
+    }
+
+    /// Offers bytes once.
+    pub(crate) fn offer(&self, peer: &mut Peer, bytes: &[u8]) -> Input {
+        self.tick(|tick| peer.session.handle_input(bytes, tick))
+    }
+
+    /// Says something whole.
+    pub(crate) fn say(&self, peer: &mut Peer, text: &str) {
+        let done = self.offer(peer, text.as_bytes());
+        assert!(
+            done.used == text.len() || peer.session.conn().closed().is_some(),
+            "'{text}' is not taken: {done:?}"
+        );
+    }
+}
+
+impl Peer {
+    /// What has been heard since the last time.
+    pub(crate) fn heard(&self) -> String {
+        String::from_utf8(std::mem::take(&mut *self.screen.heard.lock())).unwrap()
+    }
+
+    /// Forgets what has been heard, and keeps the room for it.
+    pub(crate) fn clear(&self) {
+        self.screen.heard.lock().clear();
+    }
+
+    /// Takes so many bytes more, and then no more.
+    pub(crate) fn set_room(&self, bytes: usize) {
+        self.screen.room.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn during_next_write(&self, act: impl FnOnce() + Send + 'static) {
+        *self.screen.during_write.lock() = Some(Box::new(act));
+    }
+
+    /// How often its owner has been woken since the last time.
+    pub(crate) fn woken(&self) -> usize {
+        self.screen.woken.swap(0, Ordering::Relaxed)
+    }
+
+    /// Why its session ended it, skipping all other events.
+    pub(crate) fn error(&mut self) -> Option<SessionError> {
+        std::iter::from_fn(|| self.session.poll_event()).find_map(|event| match event {
+            Event::Closed(_, error) => error,
+            _ => None,
+        })
+    }
+}
