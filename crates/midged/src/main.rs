@@ -11,10 +11,6 @@ use midge::log::Log;
 
 use crate::flags::{Command, Ready};
 
-/// Gives memory back after a storm, and is quick with the many small pieces that connections and subscriptions are.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let arguments: Vec<String> =
         std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();

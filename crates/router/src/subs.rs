@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
-const INLINE: usize = 22;
+/// Bytes of a sid that are kept in place.
+const INLINE: usize = 14;
 
 /// A client's own name for a subscription. Nearly always a short number, so it is kept in place.
 #[derive(Clone)]
 pub(crate) enum Sid {
     Inline(u8, [u8; INLINE]),
-    Heap(Box<[u8]>),
+    /// Boxed twice, so that it takes no more room than a short one.
+    Heap(Box<Box<[u8]>>),
 }
 
 impl Sid {
@@ -22,7 +24,7 @@ impl Sid {
                 start.copy_from_slice(sid);
                 Self::Inline(sid.len() as u8, bytes)
             }
-            None => Self::Heap(sid.into()),
+            None => Self::Heap(Box::new(sid.into())),
         }
     }
 
@@ -149,6 +151,11 @@ mod tests {
 
     fn sub(sid: &[u8], serial: u32) -> Subscription {
         Subscription { subject: b"a"[..].into(), sid: Sid::new(sid), serial, queue: 0, delivered: 0, max: 0 }
+    }
+
+    #[test]
+    fn a_subscription_is_small() {
+        assert_eq!((size_of::<Sid>(), size_of::<Option<Subscription>>()), (16, 56));
     }
 
     #[test]
