@@ -81,6 +81,83 @@ pub struct MsgTo<'a> {
     pub reply: &'a [u8],
 }
 
+/// Which kind of connection another server is at the end of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// A server of the same cluster.
+    Route,
+    /// A leafnode, or its hub.
+    Leaf,
+}
+
+/// Appends `RS+` or, for a leafnode's interest and on a leafnode connection, `LS+`.
+pub fn wanted(out: &mut Vec<u8>, peer: Peer, interest: &crate::Interest<'_>) {
+    leading(out, peer, interest, b"S+ ");
+    if !interest.queue.is_empty() {
+        parts(out, &[b" ", interest.queue, b" "]);
+        decimal(out, u64::from(interest.weight));
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends `RS-` or, for a leafnode's interest and on a leafnode connection, `LS-`.
+pub fn unwanted(out: &mut Vec<u8>, peer: Peer, interest: &crate::Interest<'_>) {
+    leading(out, peer, interest, b"S- ");
+    if !interest.queue.is_empty() {
+        parts(out, &[b" ", interest.queue]);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn leading(out: &mut Vec<u8>, peer: Peer, interest: &crate::Interest<'_>, name: &[u8]) {
+    let from_leaf = peer == Peer::Leaf || !interest.origin.is_empty();
+    parts(out, &[if from_leaf { b"L" } else { b"R" }, name]);
+    optional(out, interest.origin);
+    optional(out, interest.account);
+    out.extend_from_slice(interest.subject);
+}
+
+/// Where a message for another server goes: the words of its line that are no sizes. Empty ones are left out.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RoutedTo<'a> {
+    /// The cluster of the leafnode that published it, on a route.
+    pub origin: &'a [u8],
+    /// The account, on a route that serves several.
+    pub account: &'a [u8],
+    /// The subject that the message was published on.
+    pub subject: &'a [u8],
+    /// The reply subject.
+    pub reply: &'a [u8],
+    /// The queue groups of which one member each shall get it.
+    pub queues: &'a [&'a [u8]],
+}
+
+/// Appends `RMSG`, `LMSG` or `HMSG`.
+pub fn routed(out: &mut Vec<u8>, peer: Peer, to: RoutedTo<'_>, headers: &[u8], payload: &[u8]) {
+    let from_leaf = peer == Peer::Route && !to.origin.is_empty();
+    let name: &[u8] = match peer {
+        _ if from_leaf => b"LMSG ",
+        _ if !headers.is_empty() => b"HMSG ",
+        Peer::Route => b"RMSG ",
+        Peer::Leaf => b"LMSG ",
+    };
+    out.extend_from_slice(name);
+    optional(out, to.origin);
+    optional(out, to.account);
+    parts(out, &[to.subject, b" "]);
+    if !to.queues.is_empty() {
+        out.extend_from_slice(if to.reply.is_empty() { b"| " } else { b"+ " });
+    }
+    optional(out, to.reply);
+    to.queues.iter().for_each(|queue| optional(out, queue));
+    if from_leaf || !headers.is_empty() {
+        decimal(out, headers.len() as u64);
+        out.push(b' ');
+    }
+    decimal(out, (headers.len() + payload.len()) as u64);
+    parts(out, &[b"\r\n", headers, payload, b"\r\n"]);
+}
+
 /// Appends a number in decimal.
 pub fn decimal(out: &mut Vec<u8>, n: u64) {
     let mut digits = [0_u8; 20];

@@ -6,8 +6,8 @@
 //! **What it will never do.** Allocate while decoding or encoding an operation, panic on any input, know an
 //! account, an option or a session, read a clock, or log.
 //!
-//! **The main types.** [`Decoder`] (resumable at any byte), [`ClientOp`] (what a client says to a server) and
-//! [`ServerOp`] (what a server says to a client).
+//! **The main types.** [`Decoder`] (resumable at any byte), [`ClientOp`] (what a client says to a server),
+//! [`ServerOp`] (what a server says to a client) and [`PeerOp`] (what routes and leafnodes say).
 //!
 //! ```
 //! use midge_wire::{ClientGrammar, ClientOp, Decoder, Decoded, Limits};
@@ -38,7 +38,10 @@ pub mod subject;
 pub use decoder::{Decoded, Decoder};
 pub use error::WireError;
 pub use grammar::client::{ClientGrammar, ClientVerb, PubHead};
+pub use grammar::leaf::LeafGrammar;
+pub use grammar::peer::{PeerVerb, RoutedHead};
+pub use grammar::route::RouteGrammar;
 pub use grammar::server::{MsgHead, ServerGrammar, ServerVerb};
 pub use grammar::{Found, Grammar, Line, LineEnds, Shape};
 pub use limits::Limits;
-pub use op::{ClientOp, Msg, Pub, ServerOp, Sub, Unsub};
+pub use op::{ClientOp, Interest, Msg, PeerOp, Pub, Queues, Routed, ServerOp, Sub, Unsub};

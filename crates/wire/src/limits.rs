@@ -7,8 +7,12 @@ pub struct Limits {
     pub max_control_line: usize,
     /// Most bytes of headers and payload together in one message.
     pub max_payload: usize,
-    /// Whether messages with headers are taken from this peer.
+    /// Whether messages with headers are taken from this client. Routes and leafnodes always may send them.
     pub headers: bool,
+    /// Whether a route's operations name their account. One that is dedicated to an account leaves it out.
+    pub names_account: bool,
+    /// Whether a route's `LS-` names the leafnode cluster that the interest came from (INFO's `lnocu`).
+    pub names_origin: bool,
 }
 
 impl Limits {
@@ -26,6 +30,8 @@ impl Default for Limits {
             max_control_line: Self::DEFAULT_MAX_CONTROL_LINE,
             max_payload: Self::DEFAULT_MAX_PAYLOAD,
             headers: true,
+            names_account: true,
+            names_origin: true,
         }
     }
 }

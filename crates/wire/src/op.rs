@@ -137,3 +137,83 @@ impl<'a> Msg<'a> {
         self.body().get(self.header_len.unwrap_or(0)..).unwrap_or_default()
     }
 }
+
+/// What another server says, over a route or a leafnode connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerOp<'a> {
+    /// `CONNECT`: its JSON, not yet read.
+    Connect(&'a [u8]),
+    /// `INFO`: its JSON, not yet read.
+    Info(&'a [u8]),
+    /// `RS+` or `LS+`: somebody behind the peer wants this.
+    Wanted(Interest<'a>),
+    /// `RS-` or `LS-`: nobody does any more.
+    Unwanted(Interest<'a>),
+    /// `RMSG`, `LMSG` or `HMSG`.
+    Msg(Routed<'a>),
+    /// `PING`.
+    Ping,
+    /// `PONG`.
+    Pong,
+    /// `+OK`, which is ignored.
+    Ok,
+    /// `-ERR` with its text, quotes included.
+    Err(&'a [u8]),
+}
+
+/// What is wanted behind another server: `RS+ account subject [queue weight]` on a route,
+/// `LS+ origin account subject [queue weight]` there for a leafnode's, `LS+ subject [queue weight]` on a leafnode
+/// connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Interest<'a> {
+    /// The cluster of the leafnode that wants it; empty where no leafnode does.
+    pub origin: &'a [u8],
+    /// The account; empty on a connection that serves one account only.
+    pub account: &'a [u8],
+    /// The subject, not validated; may hold wildcards.
+    pub subject: &'a [u8],
+    /// The queue group; empty when there is none.
+    pub queue: &'a [u8],
+    /// The queue group's members behind the peer, in all; zero without a group, and where it is unwanted.
+    pub weight: u32,
+}
+
+/// A message from another server: `RMSG account subject …` on a route, `LMSG origin account subject …` there for
+/// a leafnode's, `LMSG subject …` on a leafnode connection, `HMSG` on either where there are headers. After the
+/// subject come `[reply]`, `+ reply queue…` or `| queue…`, and the sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Routed<'a> {
+    /// The cluster of the leafnode that published it; empty where no leafnode did.
+    pub origin: &'a [u8],
+    /// The account; empty on a connection that serves one account only.
+    pub account: &'a [u8],
+    /// The subject that the message was published on.
+    pub subject: &'a [u8],
+    /// The reply subject, empty when there is none.
+    pub reply: &'a [u8],
+    /// The queue groups of which one member each shall get it.
+    pub queues: Queues<'a>,
+    /// Bytes of headers at the beginning of the frame.
+    pub header_len: usize,
+    /// Headers, payload and the closing CR LF.
+    pub frame: &'a [u8],
+}
+
+impl<'a> Routed<'a> {
+    /// Headers and payload, without the closing CR LF.
+    #[must_use]
+    pub fn body(&self) -> &'a [u8] {
+        self.frame.get(..self.frame.len().saturating_sub(2)).unwrap_or_default()
+    }
+}
+
+/// Names of queue groups, as they stand in a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Queues<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Queues<'a> {
+    /// The names, one after the other.
+    pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.0.split(|byte| matches!(byte, b' ' | b'\t')).filter(|name| !name.is_empty())
+    }
+}

@@ -103,7 +103,8 @@ fn pin(side: Side) -> Outcome {
         Side::Server => set.set(0),
         Side::Generator => (1..all).for_each(|cpu| set.set(cpu)),
     }
-    rustix::thread::sched_setaffinity(None, &set).map_err(|error| format!("cannot pin to processors: {error}"))
+    rustix::thread::sched_setaffinity(None, &set)
+        .map_err(|error| format!("cannot pin to processors: {error}"))
 }
 
 /// Processors of the machine. What this thread may use says less, once it has been pinned.

@@ -4,6 +4,9 @@
 //! the arguments. A further role is one more file here.
 
 pub(crate) mod client;
+pub(crate) mod leaf;
+pub(crate) mod peer;
+pub(crate) mod route;
 pub(crate) mod server;
 
 use crate::{Limits, WireError};

@@ -66,6 +66,7 @@ impl Role for Client {
             max_control_line: core.limits.max_control_line,
             max_payload: core.limits.max_payload,
             headers: self.options.headers,
+            ..midge_wire::Limits::default()
         }
     }
 

@@ -1,0 +1,7 @@
+//! What a leafnode and its hub say to each other.
+#![no_main]
+
+#[path = "../decode.rs"]
+mod decode;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| decode::check::<midge_wire::LeafGrammar>(data));

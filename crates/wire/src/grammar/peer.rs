@@ -1,0 +1,198 @@
+//! What routes and leafnode connections share: the arguments of interest and of messages.
+
+use super::{Found, Line, LineEnds, Shape, parse_size, spelled};
+use crate::op::{Interest, PeerOp, Queues, Routed};
+use crate::{Limits, WireError};
+
+/// The operations of other servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the operation of its name; the one with a sign has it in words")]
+pub enum PeerVerb {
+    RSubPlus,
+    RSubMinus,
+    RMsg,
+    LSubPlus,
+    LSubMinus,
+    LMsg,
+    HMsg,
+    Ping,
+    Pong,
+    Connect,
+    Info,
+    Ok,
+    Err,
+}
+
+/// A message whose payload is still to come; the fields are those of [`Routed`].
+#[derive(Debug, Clone, Copy)]
+pub struct RoutedHead<'a> {
+    origin: &'a [u8],
+    account: &'a [u8],
+    subject: &'a [u8],
+    reply: &'a [u8],
+    queues: Queues<'a>,
+    header_len: usize,
+}
+
+/// Which of the leading words and sizes an operation has.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Form {
+    pub(super) op: &'static str,
+    pub(super) origin: bool,
+    pub(super) account: bool,
+    /// Whether a message's line has a header size, too.
+    pub(super) headers: bool,
+}
+
+/// The words of a line, from both ends.
+struct Rest<'a>(&'a [u8]);
+
+const fn is_blank(byte: u8) -> bool {
+    byte == b' ' || byte == b'\t'
+}
+
+impl<'a> Rest<'a> {
+    fn first(&mut self) -> Option<&'a [u8]> {
+        let start = self.0.iter().position(|byte| !is_blank(*byte))?;
+        let rest = self.0.get(start..)?;
+        let end = rest.iter().position(|byte| is_blank(*byte)).unwrap_or(rest.len());
+        let (word, rest) = rest.split_at_checked(end)?;
+        self.0 = rest;
+        Some(word)
+    }
+
+    fn last(&mut self) -> Option<&'a [u8]> {
+        let end = self.0.iter().rposition(|byte| !is_blank(*byte))? + 1;
+        let rest = self.0.get(..end)?;
+        let start = rest.iter().rposition(|byte| is_blank(*byte)).map_or(0, |at| at + 1);
+        let (rest, word) = rest.split_at_checked(start)?;
+        self.0 = rest;
+        Some(word)
+    }
+
+    fn first_if(&mut self, has: bool) -> Option<&'a [u8]> {
+        if has { self.first() } else { Some(&[]) }
+    }
+}
+
+/// Finds the operation's name that `head` begins with, among those that routes and leafnode connections share.
+pub(super) fn verb(head: &[u8]) -> Found<PeerVerb> {
+    let Some(first) = head.first() else { return Found::Partial };
+    match first.to_ascii_lowercase() {
+        b'l' => match head.get(1).map(u8::to_ascii_lowercase) {
+            None => Found::Partial,
+            Some(b'm') => spelled(head, b"lmsg", PeerVerb::LMsg),
+            Some(_) => signed(head, b"ls", PeerVerb::LSubPlus, PeerVerb::LSubMinus),
+        },
+        b'c' => spelled(head, b"connect", PeerVerb::Connect),
+        b'i' => spelled(head, b"info", PeerVerb::Info),
+        b'h' => spelled(head, b"hmsg", PeerVerb::HMsg),
+        b'p' => match head.get(1).map(u8::to_ascii_lowercase) {
+            None => Found::Partial,
+            Some(b'i') => spelled(head, b"ping", PeerVerb::Ping),
+            Some(_) => spelled(head, b"pong", PeerVerb::Pong),
+        },
+        b'+' => spelled(head, b"+ok", PeerVerb::Ok),
+        b'-' => spelled(head, b"-err", PeerVerb::Err),
+        _ => Found::Unknown,
+    }
+}
+
+/// A name that ends with a plus or a minus.
+pub(super) fn signed(head: &[u8], name: &[u8], plus: PeerVerb, minus: PeerVerb) -> Found<PeerVerb> {
+    match (spelled(head, name, plus), head.get(name.len())) {
+        (Found::Verb(..), None) => Found::Partial,
+        (Found::Verb(..), Some(b'+')) => Found::Verb(plus, name.len() + 1),
+        (Found::Verb(..), Some(b'-')) => Found::Verb(minus, name.len() + 1),
+        (Found::Verb(..), Some(_)) => Found::Unknown,
+        (other, _) => other,
+    }
+}
+
+/// What follows the name of an operation.
+pub(super) const fn shape(verb: PeerVerb) -> Shape {
+    match verb {
+        PeerVerb::Ping | PeerVerb::Pong | PeerVerb::Ok => Shape::Junk,
+        PeerVerb::Connect | PeerVerb::Info => Shape::LooseArgs,
+        _ => Shape::Args,
+    }
+}
+
+/// `[origin] [account] subject [queue weight]`; without the weight where `wanted` is not so.
+pub(super) fn interest<'a>(args: &'a [u8], form: Form, wanted: bool) -> Result<Interest<'a>, WireError> {
+    let fault = WireError::Arguments { op: form.op };
+    let mut rest = Rest(args);
+    let mut leading = || Some((rest.first_if(form.origin)?, rest.first_if(form.account)?, rest.first()?));
+    let (origin, account, subject) = leading().ok_or_else(|| fault.clone())?;
+    let queue = rest.first().unwrap_or_default();
+    let weight = match rest.first() {
+        Some(digits) if wanted && !queue.is_empty() => {
+            parse_size(digits).ok_or(WireError::Size { op: form.op })? as u32
+        }
+        None if queue.is_empty() || !wanted => 0,
+        _ => return Err(fault),
+    };
+    if rest.first().is_some() {
+        return Err(fault);
+    }
+    Ok(Interest { origin, account, subject, queue, weight })
+}
+
+/// `[origin] [account] subject [reply | + reply queue… | \| queue…] [header-size] size`.
+pub(super) fn message<'a>(
+    args: &'a [u8],
+    form: Form,
+    limits: &Limits,
+) -> Result<Line<RoutedHead<'a>, PeerOp<'a>>, WireError> {
+    let op = form.op;
+    let fault = || WireError::Arguments { op };
+    let mut rest = Rest(args);
+    let mut leading = || Some((rest.first_if(form.origin)?, rest.first_if(form.account)?, rest.first()?));
+    let (origin, account, subject) = leading().ok_or_else(fault)?;
+    let size = parse_size(rest.last().ok_or_else(fault)?).ok_or(WireError::Size { op })?;
+    let header_len = match form.headers {
+        true => parse_size(rest.last().ok_or_else(fault)?).ok_or(WireError::Size { op })?,
+        false => 0,
+    };
+    if header_len > size {
+        return Err(WireError::HeaderSize { header: header_len, total: size });
+    }
+    if size > limits.max_payload {
+        return Err(WireError::PayloadTooLarge { size, limit: limits.max_payload });
+    }
+    // One word alone is a reply, even if it looks like a mark.
+    let (reply, queues) = match rest.first() {
+        None => (&[][..], &[][..]),
+        Some(reply) if rest.0.iter().all(|byte| is_blank(*byte)) => (reply, &[][..]),
+        Some(b"+") => (rest.first().ok_or_else(fault)?, rest.0),
+        Some(b"|") => (&[][..], rest.0),
+        Some(_) => return Err(fault()),
+    };
+    let head = RoutedHead { origin, account, subject, reply, queues: Queues(queues), header_len };
+    Ok(Line::Message(head, size))
+}
+
+/// A message, now that all of it is there.
+pub(super) fn whole<'a>(head: RoutedHead<'a>, whole: &'a [u8], line: LineEnds) -> PeerOp<'a> {
+    PeerOp::Msg(Routed {
+        origin: head.origin,
+        account: head.account,
+        subject: head.subject,
+        reply: head.reply,
+        queues: head.queues,
+        header_len: head.header_len,
+        frame: whole.get(line.line..).unwrap_or_default(),
+    })
+}
+
+/// An operation that has the same form everywhere.
+pub(super) fn plain<'a>(verb: PeerVerb, args: &'a [u8]) -> PeerOp<'a> {
+    match verb {
+        PeerVerb::Connect => PeerOp::Connect(args),
+        PeerVerb::Info => PeerOp::Info(args),
+        PeerVerb::Ping => PeerOp::Ping,
+        PeerVerb::Pong => PeerOp::Pong,
+        PeerVerb::Err => PeerOp::Err(args),
+        _ => PeerOp::Ok,
+    }
+}
