@@ -7,5 +7,5 @@
 
 pub use midge_router as router;
 pub use midge_router::local;
-pub use midge_server::{Order, PROTOCOL_VERSION, Running, Server, StartError, log, options};
+pub use midge_server::{Inside, Order, PROTOCOL_VERSION, Running, Server, StartError, log, options};
 pub use midge_wire as wire;

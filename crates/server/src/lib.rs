@@ -1,7 +1,7 @@
 //! The shell around midge's router: the only place with listeners, files, signals and HTTP.
 //!
 //! **What it is.** A [`Server`] is a router with options, a name and an end. It needs no thread and no port:
-//! [`Server::drive`] talks to a client over any byte stream, [`Server::local`] is a client without one.
+//! [`Server::drive`] talks to a client over any byte stream, [`Server::join`] gives a client without one.
 //! [`Server::start`] adds what a daemon has: listeners, shards and monitoring.
 //!
 //! **What it will never do.** Decide a question of the protocol; move bytes by another way than its one driver.
@@ -35,6 +35,7 @@
 
 mod drive;
 mod files;
+mod inside;
 mod leave;
 mod listen;
 pub mod log;
@@ -45,5 +46,6 @@ mod server;
 mod shard;
 mod talk;
 
+pub use inside::Inside;
 pub use listen::{Order, Running, StartError};
 pub use server::{PROTOCOL_VERSION, Server};

@@ -14,6 +14,7 @@ use subtle::ConstantTimeEq;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::drive::pipe;
+use crate::inside::Inside;
 use crate::options::{Address, Options, OptionsError};
 
 /// The version of nats-server whose protocol is spoken, as clients compare it.
@@ -111,7 +112,14 @@ impl Server {
         pipe::drive(self, io, peer).await;
     }
 
-    /// A publisher and subscriber inside this process. `owner` is woken when messages have come.
+    /// A client inside this process, in the account.
+    #[must_use]
+    pub fn join(&self, account: &Arc<Account>) -> Inside {
+        Inside::join(self, account)
+    }
+
+    /// A client inside this process whose `owner` is woken when messages have come; for programs that wait in a
+    /// way of their own.
     #[must_use]
     pub fn local(&self, account: &Arc<Account>, owner: Arc<dyn Owner>) -> Local {
         Local::new(&self.router, self.driven.clone(), account, owner, Instant::now())
