@@ -182,9 +182,9 @@ fn more_connections_than_allowed_are_turned_away() {
     let end = Instant::now() + PATIENCE;
     loop {
         let mut again = Raw::connect(server.port());
-        again.next();
+        again.frame();
         again.send(b"PING\r\n");
-        let answer = again.next_within(Duration::from_secs(5));
+        let answer = again.frame_within(Duration::from_secs(5));
         if answer.is_some_and(|frame| frame.line() == "PONG") {
             break;
         }

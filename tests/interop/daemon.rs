@@ -124,11 +124,11 @@ fn a_lame_duck_tells_its_clients_and_lets_them_go() {
     let config = folder.file("c", "lame_duck_duration: \"30s\", lame_duck_grace_period: \"1ms\"");
     let mut server = Process::start(&program("MIDGED"), &["-c", &config]);
     let mut told = Raw::connect(server.port());
-    told.next();
+    told.frame();
     told.send(b"CONNECT {\"verbose\":false,\"protocol\":1}\r\n");
     told.sync();
     let mut old = Raw::connect(server.port());
-    old.next();
+    old.frame();
     old.send(b"CONNECT {\"verbose\":false,\"protocol\":0}\r\n");
     old.sync();
     let status = Command::new(program("MIDGED"))
@@ -193,7 +193,7 @@ fn secrets_stay_out_of_the_log() {
     let server = Process::start(&program("MIDGED"), &["-c", &config]);
     for (password, answer) in [("s3cr3t", "PONG"), ("wr0ng", "-ERR 'Authorization Violation'")] {
         let mut client = Raw::connect(server.port());
-        client.next();
+        client.frame();
         let line =
             format!("CONNECT {{\"verbose\":false,\"user\":\"alice\",\"pass\":\"{password}\"}}\r\nPING\r\n");
         client.send(line.as_bytes());
@@ -222,7 +222,7 @@ fn monitoring_has_the_originals_fields() {
     let (ours, theirs) = (start("MIDGED"), start("NATS_SERVER"));
     let documents = |server: &Process| {
         let mut client = Raw::connect(server.port());
-        client.next();
+        client.frame();
         client.send(b"CONNECT {\"verbose\":false,\"name\":\"n\",\"lang\":\"l\",\"version\":\"1\"}\r\nSUB a.* q 7\r\nPUB a.b 2\r\nhi\r\n");
         client.sync();
         let mut gone = Raw::client(server.port());

@@ -33,6 +33,12 @@ struct Sent<'a> {
     bytes: u64,
 }
 
+/// Where one receiver's bytes go, and what more room for them is made of.
+struct Room<'a> {
+    out: &'a mut Outbox,
+    pool: &'a mut Pool,
+}
+
 /// What became of one target.
 enum Outcome {
     /// The message waits in its outbox.
@@ -130,7 +136,10 @@ impl Delivery<'_> {
                 waiting = mailbox.bytes();
                 bytes
             }
-            None => self.append(sub.sid.bytes(), with_headers, &mut state.out, sent, worker.pool()),
+            None => {
+                let mut room = Room { out: &mut state.out, pool: worker.pool() };
+                self.append(sub.sid.bytes(), with_headers, &mut room, sent)
+            }
         };
         let trace = state.trace.then(|| self.trace_line(sub.sid.bytes(), with_headers, sent.set));
         state.out_msgs += 1;
@@ -149,14 +158,8 @@ impl Delivery<'_> {
 
     /// Appends the message as one subscription sees it; how many bytes of headers and payload that is.
     #[inline]
-    fn append(
-        &self,
-        sid: &[u8],
-        with_headers: bool,
-        out: &mut Outbox,
-        sent: &mut Sent<'_>,
-        pool: &mut Pool,
-    ) -> usize {
+    fn append(&self, sid: &[u8], with_headers: bool, room: &mut Room<'_>, sent: &mut Sent<'_>) -> usize {
+        let Room { out, pool } = room;
         let message = self.message;
         let header_len = message.header_len.unwrap_or(0);
         let stripped = if with_headers { 0 } else { header_len };

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use midge_wire::json::Connect;
+
 use crate::conn::{Conn, Kind};
 use crate::reason::CloseReason;
 use crate::router::Router;
@@ -49,12 +51,8 @@ pub struct ConnSnapshot {
     pub stalls: u64,
     /// The account that it belongs to.
     pub account: Option<Arc<str>>,
-    /// What it said of itself: name, language, version.
-    pub name: String,
-    /// The client library's language.
-    pub lang: String,
-    /// The client library's version.
-    pub version: String,
+    /// What it said of itself, secrets left out.
+    pub hello: Option<Arc<Connect>>,
     /// How many subscriptions it has.
     pub subscription_count: usize,
     /// Its subscriptions, or some of them.
@@ -87,7 +85,6 @@ impl ConnSnapshot {
         let rtt = incoming.rtt.load(Ordering::Relaxed);
         let end = incoming.end.load(Ordering::Relaxed);
         let state = conn.lock();
-        let hello = state.hello.as_deref();
         let subs = state.subs.iter().take(most).map(|sub| SubSnapshot {
             subject: sub.subject.to_vec(),
             queue: router.queue_name(sub.queue).to_vec(),
@@ -111,9 +108,7 @@ impl ConnSnapshot {
             },
             stalls: state.stalls,
             account: state.account.as_ref().map(|account| account.name().clone()),
-            name: hello.map(|h| h.name.clone()).unwrap_or_default(),
-            lang: hello.map(|h| h.lang.clone()).unwrap_or_default(),
-            version: hello.map(|h| h.version.clone()).unwrap_or_default(),
+            hello: state.hello.clone(),
             subscription_count: state.subs.len(),
             subscriptions: subs.collect(),
             closed: state.close_reason(),

@@ -85,7 +85,6 @@ impl Running {
     }
 
     /// A handle for telling the server to do something while somebody waits for its end.
-    #[must_use]
     pub fn orders(&self) -> impl Fn(Order) + Send + 'static {
         let orders = self.orders.clone();
         move |order| {

@@ -130,7 +130,7 @@ impl Raw {
     }
 
     /// The next frame; none at the end of the connection, or when none comes in time.
-    pub fn next_within(&mut self, time: Duration) -> Option<Frame> {
+    pub fn frame_within(&mut self, time: Duration) -> Option<Frame> {
         let until = Instant::now() + time;
         loop {
             if let Some(frame) = self.parsed() {
@@ -146,8 +146,8 @@ impl Raw {
     ///
     /// # Panics
     /// None comes, and the connection does not end.
-    pub fn next(&mut self) -> Option<Frame> {
-        let frame = self.next_within(PATIENCE);
+    pub fn frame(&mut self) -> Option<Frame> {
+        let frame = self.frame_within(PATIENCE);
         assert!(frame.is_some() || self.closed, "nothing comes");
         frame
     }
@@ -159,7 +159,7 @@ impl Raw {
     pub fn expect_line(&mut self, begin: &str) -> String {
         let mut seen = Vec::new();
         loop {
-            match self.next() {
+            match self.frame() {
                 Some(frame) if frame.line().starts_with(begin) => return frame.line().to_owned(),
                 Some(frame) => seen.push(frame),
                 None => panic!("no line '{begin}' before the end, only {seen:?}"),
@@ -173,7 +173,7 @@ impl Raw {
     /// It does not come.
     pub fn expect_message(&mut self) -> Vec<u8> {
         loop {
-            match self.next() {
+            match self.frame() {
                 Some(Frame::Message(_, body)) => return body,
                 Some(Frame::Line(_)) => {}
                 None => panic!("no message before the end"),
@@ -185,7 +185,7 @@ impl Raw {
     pub fn sync(&mut self) -> Vec<Frame> {
         self.send(b"PING\r\n");
         let mut seen = Vec::new();
-        while let Some(frame) = self.next() {
+        while let Some(frame) = self.frame() {
             if frame.line() == "PONG" {
                 break;
             }
@@ -200,7 +200,7 @@ impl Raw {
     /// It does not end.
     pub fn rest(&mut self) -> Vec<Frame> {
         let mut seen = Vec::new();
-        while let Some(frame) = self.next() {
+        while let Some(frame) = self.frame() {
             seen.push(frame);
         }
         seen

@@ -44,7 +44,7 @@ pub(super) fn replay(talk: &Talk, port: u16) -> Heard {
         match step {
             Step::Connect => {
                 let mut raw = Raw::connect(port);
-                frames.push(raw.next().into_iter().collect());
+                frames.push(raw.frame().into_iter().collect());
                 raws.push(raw);
             }
             Step::Say { to, pieces } => {
@@ -98,7 +98,7 @@ fn count_pings(pieces: &[Vec<u8>]) -> usize {
 fn until_pongs(raw: &mut Raw, mut pongs: usize) -> Vec<Frame> {
     let mut seen = Vec::new();
     while pongs > 0 {
-        match raw.next_within(PATIENCE) {
+        match raw.frame_within(PATIENCE) {
             Some(frame) => {
                 pongs -= usize::from(frame.line() == "PONG");
                 seen.push(frame);

@@ -71,29 +71,22 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
 }
 
 fn measure_traffic(traffic: &'static Traffic, kinds: &[Kind; 2], effort: Effort) -> Outcome<Row> {
-    measure(traffic.name, traffic.what, traffic.unit, traffic.goal, kinds, effort.pairs, |kind| {
-        load::traffic(kind, traffic, effort.seconds)
-    })
+    let row = Row::new(traffic.name, traffic.what, traffic.unit, traffic.goal);
+    measure(row, kinds, effort.pairs, |kind| load::traffic(kind, traffic, effort.seconds))
 }
 
 fn measure_memory(memory: &'static Memory, kinds: &[Kind; 2], effort: Effort) -> Outcome<Row> {
-    let pairs = effort.pairs.min(3);
-    measure(memory.name, memory.what, "bytes", memory.goal, kinds, pairs, |kind| {
-        load::memory(kind, memory, effort.smaller)
-    })
+    let row = Row::new(memory.name, memory.what, "bytes", memory.goal);
+    measure(row, kinds, effort.pairs.min(3), |kind| load::memory(kind, memory, effort.smaller))
 }
 
-#[expect(clippy::too_many_arguments, reason = "a row's texts, and how to fill it")]
+/// Fills a row with pairs of samples.
 fn measure(
-    name: &'static str,
-    what: &'static str,
-    unit: &'static str,
-    goal: f64,
+    mut row: Row,
     kinds: &[Kind; 2],
     pairs: usize,
     sample: impl Fn(&Kind) -> Outcome<load::Sample>,
 ) -> Outcome<Row> {
-    let mut row = Row { name, what, unit, goal, pairs: Vec::new() };
     let [ours, theirs] = kinds;
     for number in 0..pairs {
         // A B, then B A: what drifts with time meets both alike.
@@ -105,10 +98,12 @@ fn measure(
             Pair { ours: sample(ours)?, theirs }
         };
         eprintln!(
-            "{name} pair {}: {:.1} and {:.1} {unit}, {:.3}",
+            "{} pair {}: {:.1} and {:.1} {}, {:.3}",
+            row.name,
             number + 1,
             pair.ours.cost,
             pair.theirs.cost,
+            row.unit,
             pair.ratio()
         );
         row.pairs.push(pair);

@@ -35,6 +35,10 @@ pub(crate) struct Row {
 }
 
 impl Row {
+    pub(crate) const fn new(name: &'static str, what: &'static str, unit: &'static str, goal: f64) -> Self {
+        Self { name, what, unit, goal, pairs: Vec::new() }
+    }
+
     pub(crate) fn is_met(&self) -> bool {
         self.ratio() <= self.goal
     }

@@ -90,7 +90,7 @@ fn a_producer_does_not_wait_longer_than_its_budget() {
     let (mut at, mut stalls) = (0, 0);
     let start = house.now;
     while at < many.len() {
-        let done = house.offer(&mut publisher, many[at..].as_bytes());
+        let done = house.offer(&mut publisher, &many.as_bytes()[at..]);
         at += done.used;
         if let Next::Stalled(until) = done.next {
             stalls += 1;

@@ -162,6 +162,7 @@ fn sort(list: &mut [ConnSnapshot], by: &str, state: &str, now: Instant) -> Resul
 fn info(monitor: &Monitor, conn: ConnSnapshot, subs: Subs, now: Instant) -> ConnInfo {
     let (ip, port) = conn.peer.rsplit_once(':').unwrap_or((&conn.peer, ""));
     let until = conn.ended.unwrap_or(now);
+    let hello = conn.hello.as_deref().cloned().unwrap_or_default();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let list = match subs {
         Subs::Subjects => conn.subscriptions.iter().map(|sub| text(&sub.subject)).collect(),
@@ -194,9 +195,9 @@ fn info(monitor: &Monitor, conn: ConnSnapshot, subs: Subs, now: Instant) -> Conn
         out_bytes: conn.traffic.out_bytes,
         stalls: conn.stalls,
         subscriptions: conn.subscription_count,
-        name: conn.name,
-        lang: conn.lang,
-        version: conn.version,
+        name: hello.name,
+        lang: hello.lang,
+        version: hello.version,
         subscriptions_list: list,
         subscriptions_list_detail: detail,
     }

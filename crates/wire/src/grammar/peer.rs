@@ -123,7 +123,7 @@ pub(super) fn interest<'a>(args: &'a [u8], form: Form, wanted: bool) -> Result<I
     let fault = WireError::Arguments { op: form.op };
     let mut rest = Rest(args);
     let mut leading = || Some((rest.first_if(form.origin)?, rest.first_if(form.account)?, rest.first()?));
-    let (origin, account, subject) = leading().ok_or_else(|| fault.clone())?;
+    let (origin, account, subject) = leading().ok_or(fault)?;
     let queue = rest.first().unwrap_or_default();
     let weight = match rest.first() {
         Some(digits) if wanted && !queue.is_empty() => {

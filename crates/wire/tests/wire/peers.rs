@@ -140,7 +140,7 @@ proptest! {
 
     #[test]
     fn a_routed_message_comes_back(
-        origin in maybe_word(), account in word(), subject in word(), reply in maybe_word(),
+        (origin, account, subject, reply) in (maybe_word(), word(), word(), maybe_word()),
         queues in proptest::collection::vec(word(), 0..4),
         headers in proptest::collection::vec(any::<u8>(), 0..40),
         payload in proptest::collection::vec(any::<u8>(), 0..100),
