@@ -3,6 +3,10 @@
 
 mod bad_input;
 mod clients;
+
+mod configuration;
 mod daemon;
+mod dice;
 mod differential;
+mod readme;
 mod transcripts;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::dice::Dice;
+
 /// What happens, in order.
 #[derive(Debug)]
 pub(super) enum Step {
@@ -42,26 +44,6 @@ pub(super) fn is_queued(line: &str) -> bool {
         && line.split(' ').nth(2).is_some_and(|sid| sid.starts_with('q'))
 }
 
-/// xorshift64*: a seed is all that a talk depends on.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % n.max(1)
-    }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-
-    fn pick<T: Copy>(&mut self, list: &[T]) -> T {
-        list[self.below(list.len())]
-    }
-}
-
 /// What the generator knows of a connection.
 #[derive(Debug, Default)]
 struct Known {
@@ -85,7 +67,7 @@ struct Maker {
 
 impl Talk {
     pub(super) fn generate(seed: u64) -> Self {
-        let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let mut dice = Dice::new(seed);
         for _ in 0..4 {
             dice.below(2);
         }

@@ -1,0 +1,36 @@
+//! What the README shows, as it stands there.
+
+use std::process::Command;
+
+use midge_testkit::process::{Process, program};
+
+/// The first block of that language.
+fn block<'a>(text: &'a str, language: &str) -> &'a str {
+    let start = format!("```{language}\n");
+    let (_, rest) = text.split_once(&start).unwrap_or_else(|| panic!("the README has no {language}"));
+    rest.split_once("```").unwrap().0
+}
+
+#[test]
+fn the_first_five_minutes() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let server = Process::start(&program("MIDGED"), &["-m", "-1"]);
+    let code = block(&readme, "python").replace("nats://127.0.0.1:4222", &server.url());
+    let output = Command::new(program("PEER_PYTHON")).args(["-c", &code]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "hello, joe\n", "{output:?}");
+    let shown = block(&readme, "console");
+    assert!(shown.contains("cargo run --release") && shown.contains("cargo xtask verify"));
+}
+
+/// The log lines that it shows are those that are logged.
+#[test]
+fn the_start_of_the_log() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let server = Process::start(&program("MIDGED"), &[]);
+    let log = server.log();
+    let message = |line: &str| line.split_once("[INF] ").map(|(_, message)| message.to_owned());
+    for line in readme.lines().filter_map(message) {
+        let line = line.replace("0.0.0.0:4222", &format!("127.0.0.1:{}", server.port()));
+        assert!(log.iter().filter_map(|logged| message(logged)).any(|logged| logged == line), "{line}: {log:#?}");
+    }
+}
