@@ -70,7 +70,9 @@ impl Maker {
     fn broken(mut self) -> String {
         let mut chars: Vec<char> = self.text.chars().collect();
         let at = self.dice.below(chars.len());
-        let other = self.dice.pick(&['{', '}', '[', ']', '"', '\'', '(', ')', ',', '#', '$', ' ', '\n', 'x', '-', '.', ':']);
+        let other = self
+            .dice
+            .pick(&['{', '}', '[', ']', '"', '\'', '(', ')', ',', '#', '$', ' ', '\n', 'x', '-', '.', ':']);
         match self.dice.below(3) {
             0 => {
                 chars.remove(at);
@@ -87,7 +89,8 @@ impl Maker {
 
     /// White space and comments between entries.
     fn gap(&mut self) {
-        let gap = self.dice.pick(&["", "", " ", "\t", "\n", "\n\n", " # a comment\n", "\n// another\n", "\r\n"]);
+        let gap =
+            self.dice.pick(&["", "", " ", "\t", "\n", "\n\n", " # a comment\n", "\n// another\n", "\r\n"]);
         self.add(gap);
     }
 
@@ -106,7 +109,8 @@ impl Maker {
         self.gap();
         match self.dice.below(9) {
             0 => {
-                let key = self.dice.pick(&["max_payload", "max_control_line", "MAX_CONNECTIONS", "lame_duck_x"]);
+                let key =
+                    self.dice.pick(&["max_payload", "max_control_line", "MAX_CONNECTIONS", "lame_duck_x"]);
                 self.key(key);
                 self.number();
             }
@@ -117,7 +121,8 @@ impl Maker {
                 self.add(value);
             }
             2 => {
-                let key = self.dice.pick(&["server_name", "pid_file", "log_file", "host", "client_advertise"]);
+                let key =
+                    self.dice.pick(&["server_name", "pid_file", "log_file", "host", "client_advertise"]);
                 self.key(key);
                 self.word();
             }
@@ -144,8 +149,26 @@ impl Maker {
             _ => {
                 self.key("server_name");
                 let value = self.dice.pick(&[
-                    "a.b-c_d", "\"a\\tb\\\"c\\x41\\\\\"", "'a\"b'", "1x", "-5s", "2024-01-02T03:04:05Z", "é", "(\na\n b\n)",
-                    "foo bar", "5.", "-", "a:b", "a=b", "a#b", "\"\"", "8kk", "1e3", "0x10", "a//b", "https://x/y",
+                    "a.b-c_d",
+                    "\"a\\tb\\\"c\\x41\\\\\"",
+                    "'a\"b'",
+                    "1x",
+                    "-5s",
+                    "2024-01-02T03:04:05Z",
+                    "é",
+                    "(\na\n b\n)",
+                    "foo bar",
+                    "5.",
+                    "-",
+                    "a:b",
+                    "a=b",
+                    "a#b",
+                    "\"\"",
+                    "8kk",
+                    "1e3",
+                    "0x10",
+                    "a//b",
+                    "https://x/y",
                 ]);
                 self.add(value);
             }
@@ -224,7 +247,10 @@ fn random_configurations_are_read_as_nats_server_does() {
             Reading::Broken => broken += 1,
             Reading::Refused => continue,
         }
-        assert!(ours == theirs, "seed {seed}: midge {ours:?}, nats-server {theirs:?} ({said})\n---\n{text}\n---");
+        assert!(
+            ours == theirs,
+            "seed {seed}: midge {ours:?}, nats-server {theirs:?} ({said})\n---\n{text}\n---"
+        );
     }
     // A generator of nothing but rubbish, or of nothing broken, would prove little.
     assert!(read > count / 4 && broken > count / 40, "{read} read and {broken} broken of {count}");

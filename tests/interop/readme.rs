@@ -31,6 +31,9 @@ fn the_start_of_the_log() {
     let message = |line: &str| line.split_once("[INF] ").map(|(_, message)| message.to_owned());
     for line in readme.lines().filter_map(message) {
         let line = line.replace("0.0.0.0:4222", &format!("127.0.0.1:{}", server.port()));
-        assert!(log.iter().filter_map(|logged| message(logged)).any(|logged| logged == line), "{line}: {log:#?}");
+        assert!(
+            log.iter().filter_map(|logged| message(logged)).any(|logged| logged == line),
+            "{line}: {log:#?}"
+        );
     }
 }

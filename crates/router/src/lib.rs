@@ -51,8 +51,10 @@ pub mod local;
 mod outbox;
 mod reason;
 mod router;
+mod rows;
 mod session;
 mod snapshot;
+mod subject;
 mod subs;
 mod worker;
 

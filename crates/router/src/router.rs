@@ -15,6 +15,7 @@ use crate::interest::{Generations, QueueNames, SubRef};
 use crate::limits::Limits;
 use crate::reason::CloseReason;
 use crate::snapshot::{ConnSnapshot, Totals};
+use crate::subject::Subject;
 use crate::subs::{Sid, Subscription};
 use crate::worker::{Traffic, Worker};
 
@@ -302,7 +303,7 @@ impl Router {
         new: &NewSub<'_>,
     ) -> Result<(), SubscribeError> {
         let serial = self.next_serial.fetch_add(1, Ordering::Relaxed);
-        let subject: Arc<[u8]> = new.subject.into();
+        let subject = Subject::from(new.subject);
         let (slot, queue) = {
             let mut state = conn.lock();
             if !state.is_open() {
@@ -325,7 +326,7 @@ impl Router {
         let at = SubRef { conn: conn.index(), slot, serial, queue };
         let shared = account.interest().insert(subject.clone(), at);
         account.subscribed();
-        if !Arc::ptr_eq(&shared, &subject)
+        if !shared.is_shared_with(&subject)
             && let Some(sub) = conn.lock().subs.get_mut(slot, serial)
         {
             sub.subject = shared;

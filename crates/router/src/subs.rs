@@ -1,9 +1,11 @@
 //! The subscriptions of one connection.
 
 use std::fmt;
-use std::sync::Arc;
 
 use hashbrown::HashTable;
+
+use crate::rows::Rows;
+use crate::subject::Subject;
 
 /// Bytes of a sid that are kept in place.
 const INLINE: usize = 14;
@@ -46,7 +48,7 @@ impl fmt::Debug for Sid {
 /// One subscription.
 #[derive(Debug)]
 pub(crate) struct Subscription {
-    pub(crate) subject: Arc<[u8]>,
+    pub(crate) subject: Subject,
     pub(crate) sid: Sid,
     pub(crate) serial: u32,
     /// The queue group's number; zero for none.
@@ -60,7 +62,7 @@ pub(crate) struct Subscription {
 /// A connection's subscriptions, by place and by sid. Lives under the connection's lock.
 #[derive(Debug, Default)]
 pub(crate) struct SubTable {
-    slots: Vec<Option<Subscription>>,
+    slots: Rows<Option<Subscription>>,
     free: Vec<u32>,
     by_sid: HashTable<u32>,
 }
@@ -79,16 +81,12 @@ impl SubTable {
         let hash = hash_sid(sub.sid.bytes());
         let slot = match self.free.pop() {
             Some(slot) => {
-                if let Some(free) = self.slots.get_mut(slot as usize) {
+                if let Some(free) = self.slots.get_mut(slot) {
                     *free = Some(sub);
                 }
                 slot
             }
             None => {
-                if self.slots.len() == self.slots.capacity() {
-                    // Grow by a quarter: doubling would leave half a large table unused.
-                    self.slots.reserve_exact(self.slots.len() / 4 + 1);
-                }
                 self.slots.push(Some(sub));
                 (self.slots.len() - 1) as u32
             }
@@ -100,11 +98,11 @@ impl SubTable {
 
     #[inline]
     pub(crate) fn get_mut(&mut self, slot: u32, serial: u32) -> Option<&mut Subscription> {
-        self.slots.get_mut(slot as usize)?.as_mut().filter(|sub| sub.serial == serial)
+        self.slots.get_mut(slot)?.as_mut().filter(|sub| sub.serial == serial)
     }
 
     pub(crate) fn at_mut(&mut self, slot: u32) -> Option<&mut Subscription> {
-        self.slots.get_mut(slot as usize)?.as_mut()
+        self.slots.get_mut(slot)?.as_mut()
     }
 
     pub(crate) fn remove(&mut self, slot: u32) -> Option<Subscription> {
@@ -112,7 +110,7 @@ impl SubTable {
         if let Ok(entry) = self.by_sid.find_entry(hash, |s| *s == slot) {
             entry.remove();
         }
-        let sub = self.slots.get_mut(slot as usize)?.take()?;
+        let sub = self.slots.get_mut(slot)?.take()?;
         self.free.push(slot);
         if self.by_sid.is_empty() {
             *self = Self::default();
@@ -135,8 +133,8 @@ impl SubTable {
     }
 }
 
-fn sid_at(slots: &[Option<Subscription>], slot: u32) -> &[u8] {
-    slots.get(slot as usize).and_then(Option::as_ref).map_or(&[], |sub| sub.sid.bytes())
+fn sid_at(slots: &Rows<Option<Subscription>>, slot: u32) -> &[u8] {
+    slots.get(slot).and_then(Option::as_ref).map_or(&[], |sub| sub.sid.bytes())
 }
 
 /// Only the connection itself chooses its sids and only it suffers from collisions, so the seed is fixed.
@@ -155,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_subscription_is_small() {
-        assert_eq!((size_of::<Sid>(), size_of::<Option<Subscription>>()), (16, 56));
+        assert_eq!((size_of::<Sid>(), size_of::<Option<Subscription>>()), (16, 48));
     }
 
     #[test]

@@ -24,6 +24,8 @@ use foldhash::fast::SeedableRandomState;
 use midge_wire::subject;
 use parking_lot::RwLock;
 
+use crate::subject::Subject;
+
 use exact::Exact;
 use generation::Stamp;
 use trie::Trie;
@@ -72,17 +74,17 @@ impl Interest {
     }
 
     /// Adds a subscription on a valid subject. Gives back the subject, shared with equal ones where possible.
-    pub(crate) fn insert(&self, pattern: Arc<[u8]>, sub: SubRef) -> Arc<[u8]> {
+    pub(crate) fn insert(&self, pattern: Subject, sub: SubRef) -> Subject {
         match place(&pattern) {
             Place::Literal => {
                 let hash = self.hash(Part::Literal, &pattern);
-                let pattern = self.literals.insert(hash, pattern, sub);
+                let pattern = self.literals.insert(hash, pattern, sub, |key| self.literal_hash(key));
                 self.generations.bump(hash);
                 pattern
             }
             Place::Star { prefix } => {
                 let hash = self.hash(Part::Star, prefix);
-                let pattern = self.stars.insert(hash, pattern.clone(), sub);
+                let pattern = self.stars.insert(hash, pattern.clone(), sub, |key| self.star_hash(key));
                 self.generations.bump(hash);
                 pattern
             }
@@ -107,11 +109,11 @@ impl Interest {
         let (removed, hash) = match place(pattern) {
             Place::Literal => {
                 let hash = self.hash(Part::Literal, pattern);
-                (self.literals.remove(hash, pattern, sub), hash)
+                (self.literals.remove(hash, pattern, sub, |key| self.literal_hash(key)), hash)
             }
             Place::Star { prefix } => {
                 let hash = self.hash(Part::Star, prefix);
-                (self.stars.remove(hash, pattern, sub), hash)
+                (self.stars.remove(hash, pattern, sub, |key| self.star_hash(key)), hash)
             }
             Place::Tree { first } => {
                 let hash = self.hash(Part::Tree, first);
@@ -169,6 +171,15 @@ impl Interest {
 
     fn tree(&self, hash: u64) -> Option<&RwLock<Trie>> {
         self.trees.get((hash >> 32) as usize % TREES)
+    }
+
+    fn literal_hash(&self, key: &[u8]) -> u64 {
+        self.hash(Part::Literal, key)
+    }
+
+    /// Of a whole `prefix.*`.
+    fn star_hash(&self, key: &[u8]) -> u64 {
+        self.hash(Part::Star, parent(key).unwrap_or_default())
     }
 
     #[inline]
