@@ -48,6 +48,26 @@ fn separators_and_ends() {
 }
 
 #[test]
+fn a_key_in_a_map_needs_a_value() {
+    refuse("m {a: , b: 1}", "t:1:4: 'a' has no value");
+    refuse("m {a: }", "t:1:4: 'a' has no value");
+}
+
+#[test]
+fn half_a_comment_sign() {
+    check("a: 1 / \nb: 2", r#"{"a":1,"b":2}"#);
+    check("m {a: 1 / b: 2}", r#"{"m":{"a":1,"b":2}}"#);
+    check("l: [1 / 2]", r#"{"l":[1,2]}"#);
+    refuse("/ a\nb: 2", "t:1:1: expected a key, but got '/'");
+}
+
+#[test]
+fn a_path_in_a_list_needs_quotes() {
+    check("a: ['/tmp/x', \"/tmp/y\"]", r#"{"a":["/tmp/x","/tmp/y"]}"#);
+    refuse("a: [/tmp/x]", "t:1:5: expected a value or ']' (a path in a list needs quotes), but got '/'");
+}
+
+#[test]
 fn scalars() {
     check(
         "a: 127.0.0.1:4222, b: localhost:80, c: 5s, d: 1m, e: -1",

@@ -205,6 +205,9 @@ impl Parser<'_, '_> {
     /// A key with its value, or an include, and what must follow it.
     fn entry(&mut self, place: Place) -> Parsed<()> {
         let start = self.at;
+        if place != Place::Map && self.peek() == Some('/') {
+            return self.fail_here("a key");
+        }
         let (key, quoted) = self.key()?;
         let span = self.span_from(start);
         if !quoted && key.eq_ignore_ascii_case("include") && self.peek().is_some_and(char::is_whitespace) {
@@ -215,7 +218,12 @@ impl Parser<'_, '_> {
                 self.bump();
                 self.skip_while(|c| is_blank(c) || (place == Place::Map && c.is_whitespace()));
             }
-            if self.peek().is_none() || (place != Place::Top && self.peek() == Some('}')) {
+            let ends = match place {
+                Place::Top => "",
+                Place::Block => "}",
+                Place::Map => "},",
+            };
+            if self.peek().is_none_or(|c| ends.contains(c)) {
                 return self.fail(span, format!("'{key}' has no value"));
             }
             let node = self.value()?;
@@ -250,10 +258,19 @@ impl Parser<'_, '_> {
         }
     }
 
+    /// Half a comment sign after a value is a blank to the original, and an end in a map or list.
     fn entry_end(&mut self, place: Place) -> Parsed<()> {
-        self.skip_while(is_blank);
-        if self.comment() {
-            return Ok(());
+        loop {
+            self.skip_while(is_blank);
+            if self.comment() {
+                return Ok(());
+            }
+            if !self.eat("/") {
+                break;
+            }
+            if place == Place::Map {
+                return Ok(());
+            }
         }
         match self.peek() {
             None => Ok(()),
@@ -387,6 +404,8 @@ impl Parser<'_, '_> {
                     return Ok(());
                 }
                 Some(',') => return self.fail_here("a value or ']'"),
+                // The original takes it for the beginning of a comment that is none.
+                Some('/') => return self.fail_here("a value or ']' (a path in a list needs quotes)"),
                 Some(_) => list.push(self.value()?),
             }
             loop {
@@ -396,7 +415,7 @@ impl Parser<'_, '_> {
                 }
             }
             match self.peek() {
-                Some(c) if c == ',' || is_line_end(c) => self.bump(),
+                Some(c) if c == ',' || c == '/' || is_line_end(c) => self.bump(),
                 Some(']') => {}
                 None => return self.fail(self.opening(start), "this '[' is never closed"),
                 Some(_) => return self.fail_here("',' or ']' after the value"),
