@@ -249,11 +249,25 @@ impl Peer for Ours {
 struct Theirs {
     process: Process,
     raws: Vec<Raw>,
+    /// What has been said since the last answer, by whom. Sent in one piece: nats-server complains of some messages
+    /// twice when they come in two.
+    said: (usize, Vec<u8>),
 }
 
 impl Theirs {
     fn new(server: &str, transcript: &Transcript) -> Self {
-        Self { process: Process::with_config(&program(server), &transcript.config), raws: Vec::new() }
+        Self {
+            process: Process::with_config(&program(server), &transcript.config),
+            raws: Vec::new(),
+            said: (0, Vec::new()),
+        }
+    }
+
+    fn send(&mut self) {
+        let (connection, bytes) = std::mem::take(&mut self.said);
+        if !bytes.is_empty() {
+            self.reach(connection).send(&bytes);
+        }
     }
 
     fn reach(&mut self, connection: usize) -> &mut Raw {
@@ -266,14 +280,20 @@ impl Theirs {
 
 impl Peer for Theirs {
     fn say(&mut self, connection: usize, bytes: &[u8]) {
-        self.reach(connection).send(bytes);
+        if self.said.0 != connection {
+            self.send();
+        }
+        self.said.0 = connection;
+        self.said.1.extend_from_slice(bytes);
     }
 
     fn hear(&mut self, connection: usize) -> Option<String> {
+        self.send();
         self.reach(connection).next_line()
     }
 
     fn rest(&mut self, connection: usize) -> Vec<String> {
+        self.send();
         let raw = self.reach(connection);
         let _ = raw.stream().shutdown(std::net::Shutdown::Write);
         std::iter::from_fn(|| raw.next_line()).collect()

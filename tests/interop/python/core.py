@@ -105,9 +105,12 @@ async def main():
     draining = await nats.connect(URL, closed_cb=on_close)
     await draining.subscribe("d", cb=slowly)
     await draining.flush()
+    # A flush does not tell that all has been published: nats-py's PING may overtake what waits to be sent.
+    seen = await client.subscribe("d")
     for _ in range(500):
         await client.publish("d", b"x")
-    await client.flush()
+    for _ in range(500):
+        await seen.next_msg(30)
     await draining.drain()
     await soon(drained.wait())
     assert count == 500, count
