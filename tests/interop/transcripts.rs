@@ -9,8 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use midge::options::{Options, apply_file};
-use midge::router::{ClientSession, Event, Next, Owner, Router, Settings, Tick, Verdict, Worker};
+use midge::options::{Credential, Options, Secret, apply_file};
+use midge::router::{
+    Arrival, ClientSession, Entrance, Event, Grant, Next, Owner, Permissions, Router, Settings, Tick,
+    Verdict, Worker,
+};
+use midge::wire::json::Connect;
 use midge_testkit::process::{Process, program};
 use midge_testkit::raw::Raw;
 use serde_json::Value;
@@ -172,7 +176,7 @@ impl Ours {
         let router = Router::new(Settings {
             info: server.router().info(),
             limits: options.limits.clone(),
-            auth_required: options.auth.is_required(),
+            entrance: Entrance::clone(&server.router().entrance()),
             seed: 1,
             max_ended: 0,
         });
@@ -185,7 +189,8 @@ impl Ours {
             let screen = Arc::new(Screen::default());
             let mut worker = self.worker.lock();
             let mut tick = Tick { worker: &mut worker, now: Instant::now() };
-            let session = ClientSession::client(&self.router, "127.0.0.1:1", screen.clone(), &mut tick);
+            let session =
+                ClientSession::client(&self.router, Arrival::from("127.0.0.1:1"), screen.clone(), &mut tick);
             tick.worker.flush(tick.now);
             self.sessions.push((session, screen, Vec::new()));
         }
@@ -202,15 +207,7 @@ impl Ours {
             input.drain(..done.used);
             while let Some(event) = session.poll_event() {
                 if let Event::Authenticate(request) = event {
-                    let auth = &self.options.auth;
-                    let same =
-                        |want: &Option<String>, got: &str| want.as_ref().is_none_or(|want| want == got);
-                    let connect = &request.connect;
-                    let known = same(&auth.token, &connect.auth_token)
-                        && same(&auth.user, &connect.user)
-                        && same(&auth.password, &connect.pass);
-                    let verdict =
-                        if known { Verdict::Welcome(self.router.global_account()) } else { Verdict::Refused };
+                    let verdict = verdict(&self.options, &self.router, &request.connect);
                     session.handle_verdict(verdict, &mut tick);
                 }
             }
@@ -219,6 +216,30 @@ impl Ours {
                 break;
             }
         }
+    }
+}
+
+/// Who somebody is, by a token, one user, or many with permissions.
+fn verdict(options: &Options, router: &Arc<Router>, connect: &Connect) -> Verdict {
+    let auth = &options.auth;
+    let same = |want: &Option<Secret>, got: &str| want.as_ref().is_none_or(|want| want.reveal() == got);
+    let single = same(&auth.token, &connect.auth_token)
+        && auth.user.as_ref().is_none_or(|user| *user == connect.user)
+        && same(&auth.password, &connect.pass);
+    let mut users = options.users().map(|(_, user)| user).peekable();
+    if users.peek().is_none() {
+        return if single { Verdict::Welcome(router.anyone().clone()) } else { Verdict::Refused };
+    }
+    let known = users.find(|user| match &user.credential {
+        Credential::Password(name, secret) => *name == connect.user && secret.reveal() == connect.pass,
+        Credential::Nkey(_) => false,
+    });
+    match known {
+        Some(user) => {
+            let permissions = user.permissions.clone().map(|rules| Arc::new(Permissions::new(rules)));
+            Verdict::Welcome(Arc::new(Grant { permissions, ..Grant::of(router.global_account()) }))
+        }
+        None => Verdict::Refused,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::fs;
 
-use midge_server::options::{Reload, TABLE, UNSUPPORTED_FLAGS, UNSUPPORTED_KEYS};
+use midge_server::options::{Reload, TLS_TABLE, UNSUPPORTED_FLAGS, UNSUPPORTED_KEYS, table};
 
 use crate::sh::{Outcome, root};
 
@@ -27,11 +27,11 @@ pub(crate) fn run(check: bool) -> Outcome {
 fn options() -> String {
     let mut text = String::from(
         "# Options\n\nMade from the table in `crates/server/src/options/table.rs` by `cargo xtask docs`. Flags take one or two dashes\n\
-         and stand above the configuration file. A key with a dot stands in a block. *Live* options are those that a reload will\n\
-         be able to change; the others need a new start.\n\n\
+         and stand above the configuration file. A key with a dot stands in a block. *Live* options are those that a reload changes;\n\
+         the others need a new start.\n\n\
          | key | flag | what it does | default | example | change |\n|---|---|---|---|---|---|\n",
     );
-    for spec in TABLE {
+    for spec in table() {
         let code = |names: &[&str], dash: &str| {
             names.iter().map(|name| format!("`{dash}{name}`")).collect::<Vec<_>>().join(", ")
         };
@@ -46,6 +46,14 @@ fn options() -> String {
             spec.doc,
             spec.default
         );
+    }
+    text.push_str(
+        "\n## In a `tls` block\n\nThe certificate files are read again with every reload.\n\n\
+         | key | what it does | default | example |\n|---|---|---|---|\n",
+    );
+    for spec in TLS_TABLE {
+        let keys = spec.keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+        let _ = writeln!(text, "| {keys} | {} | {} | `{}` |", spec.doc, spec.default, spec.example);
     }
     text.push_str("\n## Known to nats-server, refused by name here\n\n| key or flag | what it stands for |\n|---|---|\n");
     for (list, dash) in [(UNSUPPORTED_KEYS, ""), (UNSUPPORTED_FLAGS, "-")] {

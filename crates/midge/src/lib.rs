@@ -7,5 +7,8 @@
 
 pub use midge_router as router;
 pub use midge_router::local;
-pub use midge_server::{Inside, Order, PROTOCOL_VERSION, Running, Server, StartError, log, options};
+pub use midge_server::{
+    Inside, OptionsSource, Order, PROTOCOL_VERSION, ReloadError, Running, Server, SetupError, StartError,
+    TlsError, log, options,
+};
 pub use midge_wire as wire;

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use midge::Server;
-use midge::options::{OptionSpec, TABLE};
+use midge::options::{OptionSpec, table};
 use tracing::info;
 
 /// The version line.
@@ -46,7 +46,7 @@ pub(crate) fn help() -> String {
         ("-t", "Test the configuration file and exit."),
         (
             "-sl, --signal <signal>[=<pid>]",
-            "Send a signal to a midged process (stop, quit, term, reopen, ldm); <pid> is a process number or a pid file.",
+            "Send a signal to a midged process (stop, quit, term, reopen, reload, ldm); <pid> is a process number or a pid file.",
         ),
         ("-h, --help", "Show this message."),
         ("-v, --version", "Show the version."),
@@ -55,7 +55,7 @@ pub(crate) fn help() -> String {
         text.push_str(&line(flags, doc, ""));
     }
     text.push('\n');
-    for spec in TABLE.iter().filter(|spec| !spec.flags.is_empty()) {
+    for spec in table().filter(|spec| !spec.flags.is_empty()) {
         text.push_str(&line(&names(spec), spec.doc, spec.default));
     }
     text.push_str("\nFlags take one or two dashes, and their value behind a space or '='.");

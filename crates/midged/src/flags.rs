@@ -128,7 +128,7 @@ impl Parsed {
         }
         options.check().map_err(|error| error.to_string())?;
         let mut warnings = Vec::new();
-        if options.auth.password.is_some() && self.config.is_some() {
+        if self.config.is_some() && options.has_plain_passwords() {
             warnings.push("Plaintext passwords detected, use nkeys or bcrypt".to_owned());
         }
         Ok(Command::Run(Box::new(Ready { options, warnings })))
@@ -152,8 +152,10 @@ fn order(text: &str) -> Result<Order, String> {
         "term" => Signal::Terminate,
         "reopen" => Signal::Reopen,
         "ldm" => Signal::LameDuck,
-        "reload" => return Err("signal \"reload\" is not supported yet".to_owned()),
-        other => return Err(format!("unknown signal \"{other}\": use stop, quit, term, reopen or ldm")),
+        "reload" => Signal::Reload,
+        other => {
+            return Err(format!("unknown signal \"{other}\": use stop, quit, term, reopen, reload or ldm"));
+        }
     };
     Ok(Order { signal, target: target.filter(|target| !target.is_empty()).map(str::to_owned) })
 }
@@ -197,8 +199,7 @@ mod tests {
             ("--nope", "flag provided but not defined: -nope"),
             ("run", "unrecognized command: \"run\""),
             ("-t", "must specify [-c, --config] option to check configuration file syntax"),
-            ("--signal nap", "unknown signal \"nap\": use stop, quit, term, reopen or ldm"),
-            ("--signal reload", "signal \"reload\" is not supported yet"),
+            ("--signal nap", "unknown signal \"nap\": use stop, quit, term, reopen, reload or ldm"),
             ("-user a", "authorization.user and authorization.password go together: set both"),
             (
                 "-c /no/such/file",

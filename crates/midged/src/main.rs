@@ -6,8 +6,9 @@ mod signals;
 
 use std::process::ExitCode;
 
-use midge::Server;
 use midge::log::Log;
+use midge::options::Options;
+use midge::{OptionsSource, Server};
 
 use crate::flags::{Command, Ready};
 
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(why) => fail(&why),
         },
-        Ok(Command::Run(ready)) => run(*ready),
+        Ok(Command::Run(ready)) => run(*ready, &arguments),
         Err(why) => fail(&why),
     }
 }
@@ -47,7 +48,28 @@ fn fail(why: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn run(Ready { options, warnings }: Ready) -> ExitCode {
+/// The command line, which is read again for a reload: its flags stand above the configuration file then, too.
+struct CommandLine {
+    arguments: Vec<String>,
+    log: Log,
+}
+
+impl OptionsSource for CommandLine {
+    fn read(&self) -> Result<Options, String> {
+        match flags::parse(&self.arguments).and_then(flags::Parsed::decide)? {
+            Command::Run(ready) => Ok(ready.options),
+            _ => Err("the command line does not run a server".to_owned()),
+        }
+    }
+
+    fn taken(&self, options: &Options) {
+        if let Err(why) = self.log.change(&options.log) {
+            tracing::error!("The log stays as it was: {why}");
+        }
+    }
+}
+
+fn run(Ready { options, warnings }: Ready, arguments: &[String]) -> ExitCode {
     let log = match Log::open(&options.log) {
         Ok(log) => log,
         Err(error) => {
@@ -71,6 +93,9 @@ fn run(Ready { options, warnings }: Ready) -> ExitCode {
     banner::log(&server);
     for warning in warnings {
         tracing::warn!("{warning}");
+    }
+    if server.options().config.is_some() {
+        server.on_reload(CommandLine { arguments: arguments.to_vec(), log: log.clone() });
     }
     match server.start() {
         Ok(running) => {

@@ -17,6 +17,7 @@ pub(crate) enum Signal {
     Interrupt,
     Terminate,
     Reopen,
+    Reload,
     LameDuck,
 }
 
@@ -64,6 +65,7 @@ fn send_to(pid: i32, signal: Signal) -> Result<(), String> {
         Signal::Interrupt => Unix::INT,
         Signal::Terminate => Unix::TERM,
         Signal::Reopen => Unix::USR1,
+        Signal::Reload => Unix::HUP,
         Signal::LameDuck => Unix::USR2,
     };
     let target = Pid::from_raw(pid).ok_or_else(|| format!("invalid pid: {pid}"))?;
@@ -155,7 +157,7 @@ pub(crate) fn obey(mut caught: Caught, running: Running, log: &Log) {
                 }
                 _ = caught.hang_up.recv() => {
                     trapped("hangup");
-                    error!("Failed to reload server configuration: reload is not supported yet");
+                    act(Act::Reload);
                 }
             }
         }

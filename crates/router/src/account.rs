@@ -1,9 +1,13 @@
 //! Accounts: spaces of subjects that do not see each other.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use parking_lot::RwLock;
+
+use crate::conn::Kind;
 use crate::interest::{Generations, Interest};
+use crate::limits::{AccountLimits, Limits};
 
 /// The name of the account that connections belong to when nothing else is said.
 pub const GLOBAL: &str = "$G";
@@ -16,7 +20,10 @@ pub struct Account {
     name: Arc<str>,
     index: u32,
     interest: Interest,
-    connections: AtomicU32,
+    system: AtomicBool,
+    limits: RwLock<AccountLimits>,
+    clients: AtomicU32,
+    total_clients: AtomicU32,
     subscriptions: AtomicU32,
 }
 
@@ -28,7 +35,10 @@ impl Account {
             name: name.into(),
             index,
             interest: Interest::new(seed, generations),
-            connections: AtomicU32::new(0),
+            system: AtomicBool::new(false),
+            limits: RwLock::default(),
+            clients: AtomicU32::new(0),
+            total_clients: AtomicU32::new(0),
             subscriptions: AtomicU32::new(0),
         }
     }
@@ -48,13 +58,51 @@ impl Account {
     /// Whether this is the system account.
     #[must_use]
     pub fn is_system(&self) -> bool {
-        &*self.name == SYSTEM
+        self.system.load(Ordering::Relaxed)
     }
 
-    /// Connections bound to this account.
+    pub(crate) fn set_system(&self, is_it: bool) {
+        self.system.store(is_it, Ordering::Relaxed);
+    }
+
+    /// What the account allows its connections.
     #[must_use]
-    pub fn connections(&self) -> u32 {
-        self.connections.load(Ordering::Relaxed)
+    pub fn limits(&self) -> AccountLimits {
+        *self.limits.read()
+    }
+
+    /// Changes what the account allows; connections that are there take it up when they are revised.
+    pub fn set_limits(&self, limits: AccountLimits) {
+        *self.limits.write() = limits;
+    }
+
+    /// Client connections bound to this account.
+    #[must_use]
+    pub fn clients(&self) -> u32 {
+        self.clients.load(Ordering::Relaxed)
+    }
+
+    /// Client connections that were ever bound to it.
+    #[must_use]
+    pub fn total_clients(&self) -> u32 {
+        self.total_clients.load(Ordering::Relaxed)
+    }
+
+    /// What one of its connections may do on a server with these limits.
+    pub(crate) fn limits_on(&self, server: Arc<Limits>) -> Arc<Limits> {
+        let own = self.limits();
+        if own == AccountLimits::default() {
+            return server;
+        }
+        let least = |server: usize, own: Option<usize>| match (server, own) {
+            (0, own) => own.unwrap_or(0),
+            (server, own) => server.min(own.unwrap_or(server)),
+        };
+        Arc::new(Limits {
+            max_subscriptions: least(server.max_subscriptions, own.max_subscriptions),
+            max_payload: server.max_payload.min(own.max_payload.unwrap_or(server.max_payload)),
+            ..Limits::clone(&server)
+        })
     }
 
     /// Subscriptions in this account.
@@ -67,12 +115,23 @@ impl Account {
         &self.interest
     }
 
-    pub(crate) fn connected(&self) {
-        self.connections.fetch_add(1, Ordering::Relaxed);
+    /// Whether there are as many client connections as there may be.
+    pub(crate) fn is_full(&self) -> bool {
+        self.limits().max_connections.is_some_and(|most| self.clients() as usize >= most)
     }
 
-    pub(crate) fn disconnected(&self) {
-        self.connections.fetch_sub(1, Ordering::Relaxed);
+    /// Those who are inside the process are not counted.
+    pub(crate) fn connected(&self, kind: Kind) {
+        if kind == Kind::Client {
+            self.clients.fetch_add(1, Ordering::Relaxed);
+            self.total_clients.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn disconnected(&self, kind: Kind) {
+        if kind == Kind::Client {
+            self.clients.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn subscribed(&self) {

@@ -1,17 +1,19 @@
 //! One connection, as everybody else sees it: where to append, and whom to tell.
 
 use std::io::{self, IoSlice};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use midge_wire::json::Connect;
 use parking_lot::{Mutex, RwLock};
 
-use crate::account::Account;
+use crate::grant::{Entrance, Grant, Tag};
 use crate::local::Mailbox;
 use crate::outbox::{Flight, Landing, Outbox, Pool};
+use crate::permissions::Replies;
 use crate::reason::CloseReason;
+use crate::session::event::SessionError;
 use crate::subs::SubTable;
 
 /// What moves a connection's bytes: the driver's side of it. Called from any thread, never under a lock.
@@ -57,7 +59,15 @@ pub struct Conn {
     kind: Kind,
     /// The peer's address as `host:port`, or whatever else names it in logs.
     peer: Box<str>,
+    entrance: Arc<Entrance>,
+    tag: Option<Tag>,
     started: Instant,
+    /// Whether its permissions must be asked before it is delivered to.
+    filtered: AtomicBool,
+    /// What its session is to end with.
+    doom: OnceLock<Box<SessionError>>,
+    /// Whether its session has to take up a change of limits or of its grant.
+    revised: AtomicBool,
     state: Mutex<ConnState>,
     incoming: Incoming,
 }
@@ -81,7 +91,9 @@ pub(crate) struct ConnState {
     pub(crate) out: Outbox,
     pub(crate) mailbox: Option<Mailbox>,
     pub(crate) subs: SubTable,
-    pub(crate) account: Option<Arc<Account>>,
+    pub(crate) grant: Arc<Grant>,
+    /// Where it may answer, if it may publish there only to answer.
+    pub(crate) replies: Option<Box<Replies>>,
     pub(crate) hello: Option<Arc<Connect>>,
     closed: Option<CloseReason>,
     pub(crate) out_msgs: u64,
@@ -109,6 +121,9 @@ pub(crate) struct NewConn {
     pub(crate) cid: u64,
     pub(crate) kind: Kind,
     pub(crate) peer: Box<str>,
+    pub(crate) entrance: Arc<Entrance>,
+    pub(crate) tag: Option<Tag>,
+    pub(crate) grant: Arc<Grant>,
     pub(crate) owner: Arc<dyn Owner>,
     pub(crate) max_pending: usize,
     pub(crate) now: Instant,
@@ -121,14 +136,20 @@ impl Conn {
             index,
             kind: new.kind,
             peer: new.peer,
+            entrance: new.entrance,
+            tag: new.tag,
             started: new.now,
+            filtered: AtomicBool::new(false),
+            doom: OnceLock::new(),
+            revised: AtomicBool::new(false),
             incoming: Incoming::default(),
             state: Mutex::new(ConnState {
                 owner: Some(new.owner),
                 out: Outbox::default(),
                 mailbox: None,
                 subs: SubTable::default(),
-                account: None,
+                grant: new.grant,
+                replies: None,
                 hello: None,
                 closed: None,
                 out_msgs: 0,
@@ -165,6 +186,86 @@ impl Conn {
     #[must_use]
     pub const fn started(&self) -> Instant {
         self.started
+    }
+
+    /// The way that the peer came in.
+    #[must_use]
+    pub const fn entrance(&self) -> &Arc<Entrance> {
+        &self.entrance
+    }
+
+    /// What whoever drives the connection left with it.
+    #[must_use]
+    pub const fn tag(&self) -> Option<&Tag> {
+        self.tag.as_ref()
+    }
+
+    /// Who the peer was found to be.
+    #[must_use]
+    pub fn grant(&self) -> Arc<Grant> {
+        self.state.lock().grant.clone()
+    }
+
+    /// Replaces who the peer was found to be, within the same account, and has its session look for what it may
+    /// not do any more, and at the limits. That happens on the thread that drives it (see
+    /// [`Conn::is_revised`]), before any further input of the peer.
+    pub fn revise(&self, grant: Option<Arc<Grant>>) {
+        let owner = {
+            let mut state = self.state.lock();
+            if let Some(grant) = grant {
+                state.grant = grant;
+            }
+            self.revised.store(true, Ordering::Release);
+            state.owner.clone()
+        };
+        if let Some(owner) = owner {
+            owner.wake();
+        }
+    }
+
+    /// Has the session end with this error, and tell the peer of it.
+    pub fn doom(&self, error: SessionError) {
+        // The first reason stays.
+        let _ = self.doom.set(Box::new(error));
+        self.revise(None);
+    }
+
+    pub(crate) fn doomed(&self) -> Option<&SessionError> {
+        self.doom.get().map(Box::as_ref)
+    }
+
+    /// Whether a change that [`Conn::revise`] announced has not been taken up yet.
+    #[must_use]
+    pub fn is_revised(&self) -> bool {
+        self.revised.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn take_revision(&self) -> bool {
+        self.is_revised() && self.revised.swap(false, Ordering::AcqRel)
+    }
+
+    /// Remembers a grant where those find it who deliver to this connection.
+    pub(crate) fn set_grant(&self, grant: Arc<Grant>) {
+        let permissions = grant.permissions.as_deref();
+        self.filtered.store(permissions.is_some_and(crate::Permissions::filters), Ordering::Release);
+        let answers = permissions.is_some_and(|permissions| permissions.rules().responses.is_some());
+        let mut state = self.state.lock();
+        if !answers {
+            state.replies = None;
+        } else if state.replies.is_none() {
+            state.replies = Some(Box::new(Replies::new(self.cid)));
+        }
+        state.grant = grant;
+    }
+
+    /// Whether a message on `name` may be delivered to one of this connection's subscriptions.
+    #[inline]
+    pub(crate) fn may_receive(&self, name: &[u8], queue: impl FnOnce() -> Arc<[u8]>) -> bool {
+        if !self.filtered.load(Ordering::Acquire) {
+            return true;
+        }
+        let grant = self.grant();
+        grant.permissions.as_ref().is_none_or(|permissions| permissions.may_receive(name, &queue()))
     }
 
     /// Why the connection was closed, once it is.
@@ -352,6 +453,25 @@ impl Conn {
     pub fn note_end(&self, now: Instant) {
         let since = now.saturating_duration_since(self.started).as_nanos() as u64;
         self.incoming.end.store(since.max(1), Ordering::Relaxed);
+    }
+
+    /// What the peer has sent and been sent.
+    #[must_use]
+    pub fn traffic(&self) -> crate::Traffic {
+        let state = self.state.lock();
+        crate::Traffic {
+            in_msgs: self.incoming.msgs.load(Ordering::Relaxed),
+            in_bytes: self.incoming.bytes.load(Ordering::Relaxed),
+            out_msgs: state.out_msgs,
+            out_bytes: state.out_bytes,
+        }
+    }
+
+    /// The last measured round trip.
+    #[must_use]
+    pub fn rtt(&self) -> Option<Duration> {
+        let nanos = self.incoming.rtt.load(Ordering::Relaxed);
+        (nanos > 0).then(|| Duration::from_nanos(nanos))
     }
 
     /// When something last happened here.

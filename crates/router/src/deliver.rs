@@ -1,5 +1,8 @@
 //! One message to everybody who wants it.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use bytes::Bytes;
 use midge_wire::{Pub, encode};
 
@@ -15,13 +18,14 @@ const SHARE_BYTES: usize = 16 * 1024;
 
 /// A message and what its publisher said about delivering it.
 pub(crate) struct Delivery<'a> {
-    pub(crate) from: &'a Conn,
+    pub(crate) from: &'a Arc<Conn>,
     pub(crate) account: &'a Account,
     pub(crate) message: &'a Pub<'a>,
     /// Whether the publisher's own subscriptions count.
     pub(crate) echo: bool,
     /// Whether crowded receivers are passed over instead of holding the publisher back.
     pub(crate) skip_crowded: bool,
+    pub(crate) now: Instant,
 }
 
 /// What has been sent of the message so far.
@@ -93,6 +97,7 @@ impl Delivery<'_> {
             Outcome::Passed => false,
             Outcome::Overflow => {
                 worker.counters.slow_pending += 1;
+                worker.slow(self.account.index());
                 if let Some(owner) = conn.owner() {
                     owner.wake();
                 }
@@ -132,7 +137,7 @@ impl Delivery<'_> {
         let mut waiting = 0;
         let bytes = match &mut state.mailbox {
             Some(mailbox) => {
-                let bytes = mailbox.push(self.message, sub.sid.bytes());
+                let bytes = mailbox.push(self.message, sub.sid.bytes(), self.from);
                 waiting = mailbox.bytes();
                 bytes
             }
@@ -147,6 +152,9 @@ impl Delivery<'_> {
         if ends {
             expire(target, state, worker);
         }
+        if state.replies.is_some() && !self.message.reply.is_empty() {
+            self.note_reply(state);
+        }
         let pending = state.out.pending();
         if pending.max(waiting) > state.max_pending {
             state.close(CloseReason::SlowConsumerPendingBytes);
@@ -154,6 +162,18 @@ impl Delivery<'_> {
         }
         let fresh = state.out.mark_dirty();
         Outcome::Taken(Taken { pending, added: pending - before, bytes, fresh, crowded, trace })
+    }
+
+    /// Remembers that the receiver may answer this request, if it may not publish there anyway.
+    fn note_reply(&self, state: &mut ConnState) {
+        let (Some(permissions), Some(replies)) = (&state.grant.permissions, &mut state.replies) else {
+            return;
+        };
+        if let Some(rules) = permissions.rules().responses
+            && !permissions.may_publish(self.message.reply)
+        {
+            replies.note(self.message.reply, rules, self.now);
+        }
     }
 
     /// Appends the message as one subscription sees it; how many bytes of headers and payload that is.
@@ -222,7 +242,5 @@ impl Delivery<'_> {
 fn expire(target: &Target, state: &mut ConnState, worker: &mut Worker) {
     let Some(sub) = state.subs.remove(target.slot) else { return };
     let at = SubRef { conn: target.conn.index(), slot: target.slot, serial: sub.serial, queue: sub.queue };
-    if let Some(account) = state.account.clone() {
-        worker.expired.push(Expired { account, at, sub });
-    }
+    worker.expired.push(Expired { account: state.grant.account.clone(), at, sub });
 }

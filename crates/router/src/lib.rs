@@ -12,7 +12,7 @@
 //! use std::io::{self, IoSlice};
 //! use std::sync::{Arc, Mutex};
 //! use std::time::Instant;
-//! use midge_router::{Limits, Owner, Router, Session, Settings, Tick};
+//! use midge_router::{Arrival, Entrance, Limits, Owner, Router, Session, Settings, Tick};
 //! use midge_wire::json::Info;
 //!
 //! #[derive(Default)]
@@ -26,12 +26,12 @@
 //!     fn wake(&self) {}
 //! }
 //!
-//! let settings = Settings { info: Info::default(), limits: Limits::default(), auth_required: false, seed: 1, max_ended: 0 };
+//! let settings = Settings { info: Info::default(), limits: Limits::default(), entrance: Entrance::default(), seed: 1, max_ended: 0 };
 //! let router = Router::new(settings);
 //! let worker = router.worker();
 //! let mut tick = Tick { worker: &mut *worker.lock(), now: Instant::now() };
 //! let screen = Arc::new(Screen::default());
-//! let mut session = Session::client(&router, "127.0.0.1:1", screen.clone(), &mut tick);
+//! let mut session = Session::client(&router, Arrival::from("127.0.0.1:1"), screen.clone(), &mut tick);
 //! let input = b"CONNECT {\"verbose\":false}\r\nSUB a.* 1\r\nPUB a.b 2\r\nhi\r\n";
 //! assert_eq!(session.handle_input(input, &mut tick).used, input.len());
 //! tick.worker.flush(tick.now);
@@ -45,10 +45,12 @@
 mod account;
 mod conn;
 mod deliver;
+mod grant;
 mod interest;
 mod limits;
 pub mod local;
 mod outbox;
+mod permissions;
 mod reason;
 mod router;
 mod rows;
@@ -60,7 +62,9 @@ mod worker;
 
 pub use account::{Account, GLOBAL, SYSTEM};
 pub use conn::{Conn, Direction, Kind, Owner};
-pub use limits::Limits;
+pub use grant::{Arrival, Entrance, Grant, Tag};
+pub use limits::{AccountLimits, Limits};
+pub use permissions::{PermissionRules, Permissions, ResponseRules, SubjectRules};
 pub use reason::CloseReason;
 pub use router::{Router, Settings, SubscribeError};
 pub use session::core::Core;

@@ -11,7 +11,7 @@ pub struct Limits {
     pub max_control_line: usize,
     /// Most bytes that may wait for one connection.
     pub max_pending: usize,
-    /// Most client connections; zero for any number.
+    /// Most client connections; with zero, nobody is let in.
     pub max_connections: usize,
     /// Most subscriptions of one connection; zero for any number.
     pub max_subscriptions: usize,
@@ -23,8 +23,6 @@ pub struct Limits {
     pub max_pings_out: u32,
     /// Time within which what waits must be taken.
     pub write_deadline: Duration,
-    /// Time within which a CONNECT must come, where one is needed.
-    pub auth_timeout: Duration,
     /// Whether crowded receivers lose messages instead of holding publishers back.
     pub no_fast_producer_stall: bool,
     /// Whether the first PING waits for a whole interval.
@@ -45,10 +43,20 @@ impl Default for Limits {
             ping_interval: Duration::from_secs(120),
             max_pings_out: 2,
             write_deadline: Duration::from_secs(10),
-            auth_timeout: Duration::from_secs(2),
             no_fast_producer_stall: false,
             disable_short_first_ping: false,
             headers: true,
         }
     }
+}
+
+/// What one account allows, below the server's own limits. `None` adds nothing to those.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AccountLimits {
+    /// Most client connections of the whole account.
+    pub max_connections: Option<usize>,
+    /// Most subscriptions of one connection.
+    pub max_subscriptions: Option<usize>,
+    /// Most bytes of headers and payload in one message.
+    pub max_payload: Option<usize>,
 }

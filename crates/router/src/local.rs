@@ -14,15 +14,18 @@ use parking_lot::Mutex;
 use crate::account::Account;
 use crate::conn::{Conn, Kind, Owner};
 use crate::deliver::Delivery;
+use crate::grant::{Arrival, Grant};
 use crate::reason::CloseReason;
 use crate::router::{NewSub, Router, SubscribeError};
 use crate::worker::Worker;
 
 /// A message for a local subscriber.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Message {
     /// The subscription that it is for, as [`Local::subscribe`] numbered it.
     pub sid: u64,
+    /// Who published it.
+    pub from: Arc<Conn>,
     /// The subject that it was published on.
     pub subject: Bytes,
     /// The subject for replies; empty when there is none.
@@ -52,12 +55,13 @@ impl Mailbox {
     }
 
     /// Adds a message; how many bytes of headers and payload it has.
-    pub(crate) fn push(&mut self, message: &Pub<'_>, sid: &[u8]) -> usize {
+    pub(crate) fn push(&mut self, message: &Pub<'_>, sid: &[u8], from: &Arc<Conn>) -> usize {
         let all = Bytes::copy_from_slice(message.frame);
         let len = message.body().len();
         let header_len = message.header_len.unwrap_or(0).min(len);
         let message = Message {
             sid: sid.iter().fold(0, |n, digit| n * 10 + u64::from(digit.wrapping_sub(b'0'))),
+            from: from.clone(),
             subject: Bytes::copy_from_slice(message.subject),
             reply: Bytes::copy_from_slice(message.reply),
             headers: all.slice(..header_len),
@@ -109,14 +113,13 @@ impl Local {
         owner: Arc<dyn Owner>,
         now: Instant,
     ) -> Self {
-        let conn = router.connect(Kind::Local, "local", owner, now);
+        let grant = Arc::new(Grant::of(account.clone()));
+        let conn = router.connect(Kind::Local, Arrival::from("local"), &grant, owner, now);
         {
             let mut state = conn.lock();
             state.mailbox = Some(Mailbox::default());
-            state.account = Some(account.clone());
             state.headers = true;
         }
-        account.connected();
         Self { router: router.clone(), worker, account: account.clone(), conn, next_sid: Mutex::new(1) }
     }
 
@@ -160,18 +163,25 @@ impl Local {
         };
         let worker = &mut *self.worker.lock();
         worker.received(self.account.index(), 1, message.body().len() as u64);
-        let set = worker.matches(&self.account, out.subject, self.router.conns());
+        let set = worker.matches(&self.account, out.subject, &self.router);
         let delivery = Delivery {
             from: &self.conn,
             account: &self.account,
             message: &message,
             echo: true,
             skip_crowded: false,
+            now,
         };
         let sent = delivery.run(&set, worker);
         self.router.settle(worker);
         worker.flush(now);
         sent
+    }
+
+    /// Whether anybody else would get a message on `subject`. It may be otherwise a moment later.
+    #[must_use]
+    pub fn is_wanted(&self, subject: &[u8]) -> bool {
+        !self.worker.lock().matches(&self.account, subject, &self.router).is_empty()
     }
 
     /// The next message, if one has come.

@@ -17,9 +17,13 @@ pub enum CloseReason {
     ProtocolViolation,
     BadClientProtocolVersion,
     MaxConnectionsExceeded,
+    MaxAccountConnectionsExceeded,
+    MaxSubscriptionsExceeded,
     MaxPayloadExceeded,
     MaxControlLineExceeded,
     ServerShutdown,
+    Kicked,
+    TlsHandshakeError,
     NoRespondersRequiresHeaders,
 }
 
@@ -40,6 +44,10 @@ impl CloseReason {
             Self::ProtocolViolation => "Protocol Violation",
             Self::BadClientProtocolVersion => "Bad Client Protocol Version",
             Self::MaxConnectionsExceeded => "Maximum Connections Exceeded",
+            Self::MaxAccountConnectionsExceeded => "Maximum Account Connections Exceeded",
+            Self::MaxSubscriptionsExceeded => "Maximum Subscriptions Exceeded",
+            Self::Kicked => "Kicked",
+            Self::TlsHandshakeError => "TLS Handshake Failure",
             Self::MaxPayloadExceeded => "Maximum Message Payload Exceeded",
             Self::MaxControlLineExceeded => "Maximum Control Line Exceeded",
             Self::ServerShutdown => "Server Shutdown",
@@ -62,6 +70,7 @@ impl CloseReason {
                 | Self::SlowConsumerWriteDeadline
                 | Self::WriteError
                 | Self::ReadError
+                | Self::TlsHandshakeError
         )
     }
 }

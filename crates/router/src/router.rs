@@ -11,6 +11,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::account::{Account, GLOBAL, SYSTEM};
 use crate::conn::{Conn, ConnTable, Kind, NewConn, Owner};
+use crate::grant::{Arrival, Entrance, Grant};
 use crate::interest::{Generations, QueueNames, SubRef};
 use crate::limits::Limits;
 use crate::reason::CloseReason;
@@ -26,8 +27,8 @@ pub struct Settings {
     pub info: Info,
     /// What clients may do.
     pub limits: Limits,
-    /// Whether clients must say who they are.
-    pub auth_required: bool,
+    /// How clients come in, unless they come by another way.
+    pub entrance: Entrance,
     /// What the router's hashes and choices are derived from. A server takes a random one, a test a fixed one.
     pub seed: u64,
     /// Ended connections that are remembered for monitoring.
@@ -42,9 +43,12 @@ const REMEMBERED_SUBS: usize = 32;
 pub struct Router {
     info: RwLock<Info>,
     limits: RwLock<Arc<Limits>>,
-    auth_required: bool,
+    entrance: RwLock<Arc<Entrance>>,
+    /// For connections of which nothing is said, or nothing yet.
+    anyone: Arc<Grant>,
     seed: u64,
     accounts: RwLock<Vec<Arc<Account>>>,
+    system: RwLock<Arc<Account>>,
     generations: Arc<Generations>,
     queues: QueueNames,
     conns: ConnTable,
@@ -85,15 +89,16 @@ impl Router {
     #[must_use]
     pub fn new(settings: Settings) -> Arc<Self> {
         let generations = Arc::new(Generations::new());
-        let accounts = [GLOBAL, SYSTEM]
-            .into_iter()
-            .zip(0..)
-            .map(|(name, index)| Arc::new(Account::new(name, index, settings.seed, generations.clone())));
+        let make = |name, index| Arc::new(Account::new(name, index, settings.seed, generations.clone()));
+        let (global, system) = (make(GLOBAL, 0), make(SYSTEM, 1));
+        system.set_system(true);
         Arc::new(Self {
-            accounts: RwLock::new(accounts.collect()),
+            accounts: RwLock::new(vec![global.clone(), system.clone()]),
+            system: RwLock::new(system),
+            anyone: Arc::new(Grant::of(global)),
             info: RwLock::new(settings.info),
             limits: RwLock::new(Arc::new(settings.limits)),
-            auth_required: settings.auth_required,
+            entrance: RwLock::new(Arc::new(settings.entrance)),
             seed: settings.seed,
             generations,
             queues: QueueNames::new(settings.seed),
@@ -126,7 +131,13 @@ impl Router {
     /// The account for connections of which nothing else is said.
     #[must_use]
     pub fn global_account(&self) -> Arc<Account> {
-        self.account(GLOBAL).unwrap_or_else(|| self.add_account(GLOBAL))
+        self.anyone.account.clone()
+    }
+
+    /// What connections may do of which nothing is said: everything, in the global account.
+    #[must_use]
+    pub const fn anyone(&self) -> &Arc<Grant> {
+        &self.anyone
     }
 
     /// The account of that name, made if there is none.
@@ -141,6 +152,20 @@ impl Router {
         account
     }
 
+    /// The account for the server's own services.
+    #[must_use]
+    pub fn system_account(&self) -> Arc<Account> {
+        self.system.read().clone()
+    }
+
+    /// Makes another account the one for the server's own services.
+    pub fn set_system_account(&self, account: &Arc<Account>) {
+        let mut system = self.system.write();
+        system.set_system(false);
+        account.set_system(true);
+        *system = account.clone();
+    }
+
     /// All accounts, in the order in which they were made.
     #[must_use]
     pub fn accounts(&self) -> Vec<Arc<Account>> {
@@ -153,16 +178,34 @@ impl Router {
         self.limits.read().clone()
     }
 
-    /// Whether clients must say who they are.
+    /// Changes the limits. Connections that are there take them up when they are revised.
+    pub fn set_limits(&self, limits: Limits) {
+        let mut info = self.info.write();
+        info.max_payload = limits.max_payload as i64;
+        info.headers = limits.headers;
+        *self.limits.write() = Arc::new(limits);
+    }
+
+    /// How clients come in, unless they come by another way.
     #[must_use]
-    pub const fn auth_required(&self) -> bool {
-        self.auth_required
+    pub fn entrance(&self) -> Arc<Entrance> {
+        self.entrance.read().clone()
+    }
+
+    /// Changes how clients come in. Those who are there already are not concerned.
+    pub fn set_entrance(&self, entrance: Entrance) {
+        *self.entrance.write() = Arc::new(entrance);
     }
 
     /// What clients are told, without what differs by client.
     #[must_use]
     pub fn info(&self) -> Info {
         self.info.read().clone()
+    }
+
+    /// Changes what clients are told from now on. Those who have been told already are not.
+    pub fn edit_info(&self, change: impl FnOnce(&mut Info)) {
+        change(&mut self.info.write());
     }
 
     /// Changes what clients are told and tells those who take an INFO at any time.
@@ -244,6 +287,31 @@ impl Router {
         sum
     }
 
+    /// One account's consumers that were closed because they could not keep up.
+    #[must_use]
+    pub fn slow_consumers(&self, account: &Account) -> u64 {
+        self.workers.lock().iter().map(|worker| worker.lock().slow_consumers(account.index())).sum()
+    }
+
+    /// The client connection of that number, if it is open.
+    #[must_use]
+    pub fn client(&self, cid: u64) -> Option<Arc<Conn>> {
+        self.conns
+            .with(|conns| conns.iter().find(|conn| conn.cid() == cid && conn.kind() == Kind::Client).cloned())
+    }
+
+    /// Tells one client that it should go elsewhere; whether it takes such news.
+    pub fn send_away(&self, conn: &Arc<Conn>, worker: &mut Worker, now: Instant) -> bool {
+        if !conn.lock().takes_info {
+            return false;
+        }
+        let mut info = self.info_for(conn);
+        info.lame_duck_mode = true;
+        conn.append_info(&info, worker);
+        worker.flush(now);
+        true
+    }
+
     /// The connections as monitoring shows them, with or without their subscriptions.
     #[must_use]
     pub fn open_connections(&self, subscriptions: bool) -> Vec<ConnSnapshot> {
@@ -267,13 +335,29 @@ impl Router {
     }
 
     /// A new connection. Whether there are too many is for its session to say.
-    pub(crate) fn connect(&self, kind: Kind, peer: &str, owner: Arc<dyn Owner>, now: Instant) -> Arc<Conn> {
-        let cid = self.next_cid.fetch_add(1, Ordering::Relaxed);
-        let max_pending = self.limits.read().max_pending;
+    pub(crate) fn connect(
+        &self,
+        kind: Kind,
+        arrival: Arrival<'_>,
+        grant: &Arc<Grant>,
+        owner: Arc<dyn Owner>,
+        now: Instant,
+    ) -> Arc<Conn> {
         if kind == Kind::Client {
             self.clients.fetch_add(1, Ordering::Relaxed);
         }
-        self.conns.add(NewConn { cid, kind, peer: peer.into(), owner, max_pending, now })
+        grant.account.connected(kind);
+        self.conns.add(NewConn {
+            cid: self.next_cid.fetch_add(1, Ordering::Relaxed),
+            kind,
+            peer: arrival.peer.into(),
+            entrance: arrival.entrance.unwrap_or_else(|| self.entrance()),
+            tag: arrival.tag,
+            grant: grant.clone(),
+            owner,
+            max_pending: self.limits.read().max_pending,
+            now,
+        })
     }
 
     /// Forgets a connection and all of its subscriptions.
@@ -290,7 +374,7 @@ impl Router {
             self.clients.fetch_sub(1, Ordering::Relaxed);
         }
         self.drop_subscriptions(conn, account);
-        account.disconnected();
+        account.disconnected(conn.kind());
         self.conns.remove(conn);
         conn.retire();
     }
@@ -371,6 +455,23 @@ impl Router {
         }
     }
 
+    /// Ends the subscriptions of a connection that its permissions do not allow any more: subject, queue group and
+    /// sid of each.
+    pub(crate) fn drop_denied(&self, conn: &Conn, grant: &Grant) -> Vec<(Vec<u8>, Vec<u8>, Vec<u8>)> {
+        let Some(permissions) = &grant.permissions else { return Vec::new() };
+        let denied =
+            |sub: &Subscription| !permissions.may_subscribe(&sub.subject, &self.queues.name(sub.queue));
+        let gone = conn.lock().subs.remove_if(denied);
+        let mut told = Vec::new();
+        for (slot, sub) in gone {
+            told.push((sub.subject.to_vec(), self.queues.name(sub.queue).to_vec(), sub.sid.bytes().to_vec()));
+            self.forget(conn.index(), &grant.account, slot, &sub);
+        }
+        // What cached matches hold was filtered by the old permissions.
+        grant.account.interest().bump_all();
+        told
+    }
+
     fn forget(&self, conn: u32, account: &Account, slot: u32, sub: &Subscription) {
         let at = SubRef { conn, slot, serial: sub.serial, queue: sub.queue };
         account.interest().remove(&sub.subject, at);
@@ -383,7 +484,17 @@ impl Router {
         let mut info = self.info();
         info.client_id = conn.cid();
         info.client_ip = host_of(conn.peer()).to_owned();
-        info.auth_required = self.auth_required;
+        let entrance = conn.entrance();
+        info.auth_required = entrance.announces;
+        info.tls_required = entrance.tls_required;
+        info.tls_available = entrance.tls_available;
+        info.tls_verify = entrance.tls_verify;
+        if let Some((host, port)) = &entrance.address {
+            (info.host, info.port) = (host.clone(), *port);
+        }
+        if let Some(most) = conn.grant().account.limits().max_payload {
+            info.max_payload = info.max_payload.min(most as i64);
+        }
         info
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use midge_wire::json::Connect;
 
 use crate::conn::{Conn, Kind};
+use crate::grant::{Grant, Tag};
 use crate::reason::CloseReason;
 use crate::router::Router;
 use crate::worker::{CacheFigures, Counters, Traffic};
@@ -29,7 +30,7 @@ pub struct Totals {
 }
 
 /// One connection at one moment.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ConnSnapshot {
     /// The number that the peer knows itself by.
     pub cid: u64,
@@ -49,8 +50,10 @@ pub struct ConnSnapshot {
     pub traffic: Traffic,
     /// How often a producer was held back for it.
     pub stalls: u64,
-    /// The account that it belongs to.
-    pub account: Option<Arc<str>>,
+    /// Who it was found to be.
+    pub grant: Arc<Grant>,
+    /// What whoever drives it left with it.
+    pub tag: Option<Tag>,
     /// What it said of itself, secrets left out.
     pub hello: Option<Arc<Connect>>,
     /// How many subscriptions it has.
@@ -61,6 +64,15 @@ pub struct ConnSnapshot {
     pub closed: Option<CloseReason>,
     /// When it ended, if whoever drove it said so.
     pub ended: Option<Instant>,
+}
+
+impl std::fmt::Debug for ConnSnapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ConnSnapshot")
+            .field("cid", &self.cid)
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
+    }
 }
 
 /// One subscription at one moment.
@@ -81,9 +93,8 @@ pub struct SubSnapshot {
 impl ConnSnapshot {
     /// At most `most` subscriptions are listed.
     pub(crate) fn of(conn: &Conn, router: &Router, most: usize) -> Self {
-        let incoming = conn.incoming();
-        let rtt = incoming.rtt.load(Ordering::Relaxed);
-        let end = incoming.end.load(Ordering::Relaxed);
+        let (traffic, rtt) = (conn.traffic(), conn.rtt());
+        let end = conn.incoming().end.load(Ordering::Relaxed);
         let state = conn.lock();
         let subs = state.subs.iter().take(most).map(|sub| SubSnapshot {
             subject: sub.subject.to_vec(),
@@ -98,16 +109,12 @@ impl ConnSnapshot {
             peer: conn.peer().to_owned(),
             started: conn.started(),
             last_activity: conn.last_activity(),
-            rtt: (rtt > 0).then(|| Duration::from_nanos(rtt)),
+            rtt,
             pending_bytes: state.out.pending(),
-            traffic: Traffic {
-                in_msgs: incoming.msgs.load(Ordering::Relaxed),
-                in_bytes: incoming.bytes.load(Ordering::Relaxed),
-                out_msgs: state.out_msgs,
-                out_bytes: state.out_bytes,
-            },
+            traffic,
             stalls: state.stalls,
-            account: state.account.as_ref().map(|account| account.name().clone()),
+            grant: state.grant.clone(),
+            tag: conn.tag().cloned(),
             hello: state.hello.clone(),
             subscription_count: state.subs.len(),
             subscriptions: subs.collect(),

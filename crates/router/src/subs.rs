@@ -118,6 +118,13 @@ impl SubTable {
         Some(sub)
     }
 
+    /// Removes those that `gone` says so of; each with its place.
+    pub(crate) fn remove_if(&mut self, gone: impl Fn(&Subscription) -> bool) -> Vec<(u32, Subscription)> {
+        let found = self.slots.iter().zip(0..).filter(|(sub, _)| sub.as_ref().is_some_and(&gone));
+        let slots: Vec<u32> = found.map(|(_, slot)| slot).collect();
+        slots.into_iter().filter_map(|slot| Some((slot, self.remove(slot)?))).collect()
+    }
+
     /// Removes all; each with its place.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = (u32, Subscription)> + use<> {
         let all = std::mem::take(self);

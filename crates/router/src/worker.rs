@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::account::Account;
-use crate::conn::{Conn, ConnTable, Kind};
+use crate::conn::{Conn, Kind};
 use crate::interest::{MatchCache, SubRef};
 use crate::outbox::Pool;
+use crate::router::Router;
 use crate::subs::Subscription;
 
 /// Output that crosses this many bytes is written before the tick ends, so that many producers with one consumer
@@ -27,6 +28,8 @@ pub struct Worker {
     pub(crate) crowded: Option<Arc<Conn>>,
     pub(crate) counters: Counters,
     traffic: Vec<Traffic>,
+    /// Slow consumers of each account.
+    slow: Vec<u64>,
     random: u64,
 }
 
@@ -136,6 +139,7 @@ impl Worker {
             crowded: None,
             counters: Counters::default(),
             traffic: Vec::new(),
+            slow: Vec::new(),
             random: seed | 1,
         }
     }
@@ -209,6 +213,22 @@ impl Worker {
         self.traffic.get(account as usize).copied().unwrap_or_default()
     }
 
+    /// Consumers of the account of that index that were closed because they could not keep up.
+    #[must_use]
+    pub fn slow_consumers(&self, account: u32) -> u64 {
+        self.slow.get(account as usize).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn slow(&mut self, account: u32) {
+        let at = account as usize;
+        if self.slow.len() <= at {
+            self.slow.resize(at + 1, 0);
+        }
+        if let Some(slow) = self.slow.get_mut(at) {
+            *slow += 1;
+        }
+    }
+
     /// Counts messages handed to subscribers.
     pub(crate) fn sent(&mut self, account: u32, msgs: u64, bytes: u64) {
         self.counters.traffic.out_msgs += msgs;
@@ -258,9 +278,9 @@ impl Worker {
         &mut self,
         account: &Account,
         subject: &[u8],
-        conns: &ConnTable,
+        router: &Router,
     ) -> Arc<crate::interest::MatchSet> {
-        self.cache.get(account, subject, conns)
+        self.cache.get(account, subject, router)
     }
 
     /// A number below `n`, for choices that need no secrecy (xorshift64*).

@@ -23,29 +23,41 @@ impl PidFile {
 #[derive(Debug)]
 pub(crate) struct PortsFile(PathBuf);
 
+/// What is listened on, and whether TLS is spoken there.
+#[derive(Debug)]
+pub(crate) struct Ports {
+    pub(crate) clients: SocketAddr,
+    pub(crate) tls: bool,
+    pub(crate) monitor: Option<(SocketAddr, bool)>,
+    pub(crate) websocket: Option<(SocketAddr, bool)>,
+}
+
+/// nats-server's `Ports` (`server/server.go`).
 #[derive(Serialize)]
-struct Ports {
+struct Urls {
     nats: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     monitoring: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    websocket: Vec<String>,
 }
 
 impl PortsFile {
     /// Writes `<program>_<pid>.ports`.
-    pub(crate) fn write(
-        folder: Option<&Path>,
-        clients: SocketAddr,
-        monitor: Option<SocketAddr>,
-    ) -> Result<Option<Self>, StartError> {
+    pub(crate) fn write(folder: Option<&Path>, ports: &Ports) -> Result<Option<Self>, StartError> {
         let Some(folder) = folder else { return Ok(None) };
         let program = std::env::args_os().next().unwrap_or_default();
         let program = Path::new(&program).file_name().unwrap_or_default().to_string_lossy().into_owned();
         let path = folder.join(format!("{program}_{}.ports", std::process::id()));
-        let ports = Ports {
-            nats: urls("nats", clients),
-            monitoring: monitor.map(|address| urls("http", address)).unwrap_or_default(),
+        let listed = |port: Option<(SocketAddr, bool)>, plain, secure| {
+            port.map(|(address, tls)| urls(if tls { secure } else { plain }, address)).unwrap_or_default()
         };
-        write(&path, &serde_json::to_string(&ports).unwrap_or_default())?;
+        let urls = Urls {
+            nats: urls(if ports.tls { "tls" } else { "nats" }, ports.clients),
+            monitoring: listed(ports.monitor, "http", "https"),
+            websocket: listed(ports.websocket, "ws", "wss"),
+        };
+        write(&path, &serde_json::to_string(&urls).unwrap_or_default())?;
         Ok(Some(Self(path)))
     }
 }

@@ -22,7 +22,7 @@ pub(crate) async fn slowly(server: &Server, inbox: &mut mpsc::Receiver<Order>) {
         return;
     }
     server.announce_leave();
-    let plan = server.options().lame_duck;
+    let plan = server.setup().options.lame_duck;
     if stopped_within(inbox, plan.grace).await {
         return;
     }

@@ -33,6 +33,8 @@
 //! buffers and caches without locks; what a tick appends is written once at its end, inline, by whichever shard
 //! appended it. See `docs/architecture.md`.
 
+mod auth;
+mod carrier;
 mod drive;
 mod files;
 mod inside;
@@ -42,10 +44,19 @@ pub mod log;
 mod monitor;
 pub mod options;
 mod process;
+mod reload;
 mod server;
+mod setup;
 mod shard;
+mod syslog;
+mod system;
 mod talk;
+mod tls;
+mod websocket;
 
 pub use inside::Inside;
 pub use listen::{Order, Running, StartError};
+pub use reload::{OptionsSource, ReloadError};
 pub use server::{PROTOCOL_VERSION, Server};
+pub use setup::SetupError;
+pub use tls::TlsError;

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
-use crate::files::{PidFile, PortsFile};
+use crate::files::{PidFile, Ports, PortsFile};
+use crate::options::{ConnectionType, Options};
 use crate::server::Server;
-use crate::shard::Shard;
-use crate::{leave, monitor, talk};
+use crate::shard::{Accepted, Shard};
+use crate::tls::{Tls, TlsError};
+use crate::{leave, monitor, system, talk};
 
 /// Connections that the system holds until they are accepted.
 const BACKLOG: i32 = 4096;
@@ -34,6 +36,9 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// TLS cannot be spoken.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The system gives no thread, or no event queue.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -54,6 +59,8 @@ pub enum Order {
     Stop,
     /// Send clients elsewhere, and end once they have gone.
     LameDuck,
+    /// Read the options again (see [`Server::on_reload`]).
+    Reload,
 }
 
 /// A server with listeners and threads. Ends when it is dropped.
@@ -61,6 +68,7 @@ pub enum Order {
 pub struct Running {
     server: Arc<Server>,
     monitor: Option<SocketAddr>,
+    websocket: Option<SocketAddr>,
     orders: mpsc::Sender<Order>,
     control: Option<JoinHandle<()>>,
 }
@@ -76,6 +84,12 @@ impl Running {
     #[must_use]
     pub const fn monitor_address(&self) -> Option<SocketAddr> {
         self.monitor
+    }
+
+    /// Where WebSocket clients are listened for.
+    #[must_use]
+    pub const fn websocket_address(&self) -> Option<SocketAddr> {
+        self.websocket
     }
 
     /// Tells the server to do something. Does not wait for it.
@@ -118,19 +132,35 @@ impl Server {
     /// # Errors
     /// An address cannot be listened on, a thread cannot be started, or a file cannot be written.
     pub fn start(self: &Arc<Self>) -> Result<Running, StartError> {
-        let options = self.options();
-        let monitor =
-            options.monitor.as_ref().map(|address| bind(options.monitor_host(), address.port)).transpose()?;
+        let setup = self.setup();
+        let options = &setup.options;
+        let monitor = options.monitor.address();
+        let monitor = monitor.map(|address| bind(options.monitor_host(), address.port)).transpose()?;
         let monitor_address = monitor.as_ref().and_then(|listener| listener.local_addr().ok());
+        let monitor_tls = monitor_tls(options)?;
         if let Some(address) = monitor_address {
-            info!("Starting http monitor on {}", shown(options.monitor_host(), address.port()));
+            let scheme = if monitor_tls.is_some() { "https" } else { "http" };
+            info!("Starting {scheme} monitor on {}", shown(options.monitor_host(), address.port()));
         }
+        let websocket = bind_websocket(options)?;
+        let websocket_address = websocket.as_ref().and_then(|listener| listener.local_addr().ok());
         let clients = bind(&options.listen.host, options.listen.port)?;
         let address = clients.local_addr().map_err(StartError::Thread)?;
         self.listens_on(address);
         info!("Listening for client connections on {}", shown(&options.listen.host, address.port()));
+        match &setup.tls {
+            Some(tls) if tls.optional => info!("TLS available for client connections"),
+            Some(_) => info!("TLS required for client connections"),
+            None => {}
+        }
         let pid = PidFile::write(options.files.pid.as_deref())?;
-        let ports = PortsFile::write(options.files.ports_dir.as_deref(), address, monitor_address)?;
+        let ports = Ports {
+            clients: address,
+            tls: setup.tls.is_some(),
+            monitor: monitor_address.map(|address| (address, monitor_tls.is_some())),
+            websocket: websocket_address.map(|address| (address, setup.websocket_tls.is_some())),
+        };
+        let ports = PortsFile::write(options.files.ports_dir.as_deref(), &ports)?;
 
         let count = match options.shards {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -141,22 +171,52 @@ impl Server {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
         let runtime = runtime.map_err(StartError::Thread)?;
         let (orders, inbox) = mpsc::channel(ORDERS);
-        let house = House { server: self.clone(), clients, monitor, shards, inbox };
+        let monitor = monitor.map(|listener| (listener, monitor_tls));
+        let house = House { server: self.clone(), clients, websocket, monitor, shards, inbox };
         let control = std::thread::Builder::new().name("midge-control".to_owned()).spawn(move || {
             runtime.block_on(house.keep());
             drop((pid, ports));
         });
         let control = Some(control.map_err(StartError::Thread)?);
         info!("Server is ready");
-        Ok(Running { server: self.clone(), monitor: monitor_address, orders, control })
+        Ok(Running {
+            server: self.clone(),
+            monitor: monitor_address,
+            websocket: websocket_address,
+            orders,
+            control,
+        })
     }
+}
+
+/// How monitoring speaks TLS, if it does. Whoever looks on needs no certificate.
+fn monitor_tls(options: &Options) -> Result<Option<Arc<rustls::ServerConfig>>, StartError> {
+    match (&options.monitor.https, &options.tls.block) {
+        (Some(_), Some(block)) => Ok(Some(Tls::plain_server(block, false)?)),
+        _ => Ok(None),
+    }
+}
+
+fn bind_websocket(options: &Options) -> Result<Option<TcpListener>, StartError> {
+    let block = &options.websocket;
+    let Some(port) = block.port else { return Ok(None) };
+    let host = block.host.as_deref().unwrap_or("0.0.0.0");
+    let listener = bind(host, port)?;
+    let scheme = if block.tls.is_some() { "wss" } else { "ws" };
+    let port = listener.local_addr().map_or(port, |address| address.port());
+    info!("Listening for websocket clients on {scheme}://{}", shown(host, port));
+    if block.tls.is_none() {
+        warn!("Websocket not configured with TLS. DO NOT USE IN PRODUCTION!");
+    }
+    Ok(Some(listener))
 }
 
 /// What the control thread keeps.
 struct House {
     server: Arc<Server>,
     clients: TcpListener,
-    monitor: Option<TcpListener>,
+    websocket: Option<TcpListener>,
+    monitor: Option<(TcpListener, Option<Arc<rustls::ServerConfig>>)>,
     shards: Vec<Shard>,
     inbox: mpsc::Receiver<Order>,
 }
@@ -164,20 +224,32 @@ struct House {
 impl House {
     async fn keep(mut self) {
         let shards = Arc::new(self.shards);
-        let accept = tokio::spawn(accept(self.clients, shards.clone()));
-        let monitor =
-            self.monitor.map(|listener| tokio::spawn(monitor::serve(self.server.clone(), listener)));
-        let order = self.inbox.recv().await.unwrap_or(Order::Stop);
+        let clients = tokio::spawn(accept(self.clients, ConnectionType::Standard, shards.clone()));
+        let websocket = self
+            .websocket
+            .map(|listener| tokio::spawn(accept(listener, ConnectionType::WebSocket, shards.clone())));
+        let monitor = self
+            .monitor
+            .map(|(listener, tls)| tokio::spawn(monitor::serve(self.server.clone(), listener, tls)));
+        let services = tokio::spawn(system::serve(self.server.clone()));
+        let order = loop {
+            match self.inbox.recv().await.unwrap_or(Order::Stop) {
+                Order::Reload => self.server.reload_again().await,
+                order => break order,
+            }
+        };
         // No client may come any more; the acceptor's end closes the port.
-        accept.abort();
-        let _ = accept.await;
+        for accept in std::iter::once(clients).chain(websocket) {
+            accept.abort();
+            let _ = accept.await;
+        }
         if order == Order::LameDuck {
             leave::slowly(&self.server, &mut self.inbox).await;
         }
         info!("Initiating Shutdown...");
         self.server.stop().await;
-        if let Some(monitor) = monitor {
-            monitor.abort();
+        for task in std::iter::once(services).chain(monitor) {
+            task.abort();
         }
         if let Some(shards) = Arc::into_inner(shards) {
             for thread in shards.into_iter().map(Shard::end).collect::<Vec<_>>() {
@@ -189,7 +261,7 @@ impl House {
 }
 
 /// Places connections where there are fewest.
-async fn accept(listener: TcpListener, shards: Arc<Vec<Shard>>) {
+async fn accept(listener: TcpListener, kind: ConnectionType, shards: Arc<Vec<Shard>>) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return error!("Cannot accept connections: {error}"),
@@ -210,7 +282,7 @@ async fn accept(listener: TcpListener, shards: Arc<Vec<Shard>>) {
         // Without it, a small answer would wait for the acknowledgement of the one before.
         let _ = stream.set_nodelay(true);
         if let Some(shard) = shards.iter().min_by_key(|shard| shard.load()) {
-            shard.take(stream).await;
+            shard.take(Accepted { stream, kind }).await;
         }
     }
 }

@@ -9,6 +9,8 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
+use parking_lot::RwLock;
+
 use jiff::Zoned;
 use jiff::tz::TimeZone;
 use tracing::field::{Field, Visit};
@@ -17,21 +19,22 @@ use tracing::span;
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::options::LogOptions;
+use crate::syslog::{Syslog, Target};
 
-/// Writes log lines to a file or to standard error.
+/// Writes log lines to a file, a syslog or standard error.
 #[derive(Debug, Clone)]
 pub struct Log(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    options: LogOptions,
-    zone: TimeZone,
+    options: RwLock<LogOptions>,
     sink: std::sync::Mutex<Sink>,
 }
 
 #[derive(Debug)]
 enum Sink {
     Terminal { color: bool },
+    Syslog(Syslog),
     File { file: File, path: PathBuf, size: u64 },
 }
 
@@ -41,12 +44,26 @@ impl Log {
     /// # Errors
     /// The file cannot be written.
     pub fn open(options: &LogOptions) -> io::Result<Self> {
-        let sink = match &options.file {
-            Some(path) => open(path)?,
-            None => Sink::Terminal { color: io::stderr().is_terminal() },
-        };
-        let zone = if options.utc { TimeZone::UTC } else { TimeZone::system() };
-        Ok(Self(Arc::new(Inner { options: options.clone(), zone, sink: std::sync::Mutex::new(sink) })))
+        let sink = std::sync::Mutex::new(sink(options)?);
+        Ok(Self(Arc::new(Inner { options: RwLock::new(options.clone()), sink })))
+    }
+
+    /// Takes up other options.
+    ///
+    /// # Errors
+    /// The new file cannot be written, or the new syslog cannot be reached; everything stays as it was.
+    pub fn change(&self, options: &LogOptions) -> io::Result<()> {
+        let place =
+            |options: &LogOptions| (options.file.clone(), options.remote_syslog.clone(), options.syslog);
+        let moves = place(&self.0.options.read()) != place(options);
+        if moves {
+            let new = sink(options)?;
+            *self.0.sink.lock().unwrap_or_else(PoisonError::into_inner) = new;
+        }
+        *self.0.options.write() = options.clone();
+        // What is enabled is remembered at each place that logs.
+        tracing::callsite::rebuild_interest_cache();
+        Ok(())
     }
 
     /// Begins the file anew under its name, which somebody has moved away. Whether there is a file.
@@ -62,8 +79,20 @@ impl Log {
 
     /// Writes a last line and gives it back, for a program that cannot go on.
     pub fn fatal(&self, message: &str) {
-        self.0.line("FTL", message);
+        self.0.line(None, message);
     }
+}
+
+fn sink(options: &LogOptions) -> io::Result<Sink> {
+    let target = match (&options.file, &options.remote_syslog) {
+        (Some(path), _) => return open(path),
+        (None, Some(url)) => Target::parse(url),
+        (None, None) if options.syslog => Some(Target::Local),
+        (None, None) => return Ok(Sink::Terminal { color: io::stderr().is_terminal() }),
+    };
+    let target =
+        target.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "remote_syslog is no address"))?;
+    Ok(Sink::Syslog(Syslog::open(&target)?))
 }
 
 fn open(path: &Path) -> io::Result<Sink> {
@@ -74,21 +103,33 @@ fn open(path: &Path) -> io::Result<Sink> {
 
 impl Inner {
     fn level(&self) -> Level {
-        match (self.options.trace, self.options.debug) {
+        let options = self.options.read();
+        match (options.trace, options.debug) {
             (true, _) => Level::TRACE,
             (false, true) => Level::DEBUG,
             (false, false) => Level::INFO,
         }
     }
 
-    fn line(&self, label: &str, message: &str) {
+    fn now(&self) -> Zoned {
+        let zone = if self.options.read().utc { TimeZone::UTC } else { TimeZone::system() };
+        Zoned::now().with_time_zone(zone)
+    }
+
+    /// Writes a line. One without a level is the last.
+    fn line(&self, level: Option<Level>, message: &str) {
+        let label = level.map_or("FTL", label);
+        let (time, size_limit) = {
+            let options = self.options.read();
+            (options.time, options.size_limit)
+        };
         let mut line = format!("[{}] ", std::process::id());
-        if self.options.time {
-            let now = Zoned::now().with_time_zone(self.zone.clone());
-            let _ = write!(line, "{} ", now.strftime("%Y/%m/%d %H:%M:%S%.6f"));
+        if time {
+            let _ = write!(line, "{} ", self.now().strftime("%Y/%m/%d %H:%M:%S%.6f"));
         }
         let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*sink {
+        match &mut *sink {
+            Sink::Syslog(syslog) => return syslog.write(level.unwrap_or(Level::ERROR), message),
             Sink::Terminal { color: true } => {
                 let _ = write!(line, "[{}{label}\u{1b}[0m] ", color(label));
             }
@@ -100,8 +141,8 @@ impl Inner {
         line.push('\n');
         sink.write(line.as_bytes());
         if let Sink::File { path, size, .. } = &*sink
-            && self.options.size_limit > 0
-            && *size > self.options.size_limit
+            && size_limit > 0
+            && *size > size_limit
         {
             let path = path.clone();
             self.put_aside(&path, &mut sink);
@@ -110,7 +151,7 @@ impl Inner {
 
     /// Puts a full file aside under a name with the time, and begins a new one.
     fn put_aside(&self, path: &Path, sink: &mut Sink) {
-        let now = Zoned::now().with_time_zone(self.zone.clone());
+        let now = self.now();
         let backup = format!("{}.{}", path.display(), now.strftime("%Y.%m.%d.%H.%M.%S.%9f"));
         if std::fs::rename(path, &backup).is_err() {
             return;
@@ -120,8 +161,9 @@ impl Inner {
             let line = format!("[{}] [INF] Rotated log, backup saved as \"{backup}\"\n", std::process::id());
             sink.write(line.as_bytes());
         }
-        if self.options.max_files > 0 {
-            prune(path, self.options.max_files.saturating_sub(1));
+        let max_files = self.options.read().max_files;
+        if max_files > 0 {
+            prune(path, max_files.saturating_sub(1));
         }
     }
 }
@@ -153,6 +195,8 @@ impl Sink {
     /// Nobody can be told that a log line could not be written.
     fn write(&mut self, line: &[u8]) {
         match self {
+            // Its lines are written whole.
+            Self::Syslog(_) => {}
             Self::Terminal { .. } => {
                 let _ = io::stderr().write_all(line);
             }
@@ -207,7 +251,7 @@ impl Subscriber for Log {
     fn event(&self, event: &Event<'_>) {
         let mut message = Message(String::new());
         event.record(&mut message);
-        self.0.line(label(*event.metadata().level()), &message.0);
+        self.0.line(Some(*event.metadata().level()), &message.0);
     }
 
     fn enter(&self, _: &span::Id) {}
@@ -264,7 +308,7 @@ mod tests {
         let path = folder.join("log");
         let log = Log::open(&LogOptions { size_limit: 100, max_files: 3, ..options(&path) }).unwrap();
         for n in 0..20 {
-            log.0.line("INF", &format!("line {n} {}", "x".repeat(80)));
+            log.0.line(Some(Level::INFO), &format!("line {n} {}", "x".repeat(80)));
         }
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 3);
         assert!(std::fs::read_to_string(&path).unwrap().contains("Rotated log, backup saved as"));

@@ -1,21 +1,25 @@
 //! One server: a router, who it is, and whether it is about to leave.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use midge_router::local::Local;
-use midge_router::{Account, CloseReason, Owner, Router, Settings, Worker};
-use midge_wire::json::{Connect, Info};
+use midge_router::{Account, CloseReason, Entrance, Owner, Router, Settings, Worker};
+use midge_wire::json::Info;
 use parking_lot::{Mutex, RwLock};
-use subtle::ConstantTimeEq;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::drive::pipe;
 use crate::inside::Inside;
-use crate::options::{Address, Options, OptionsError};
+use crate::options::{Address, Options};
+use crate::reload::OptionsSource;
+use crate::setup::{Setup, SetupError};
+use crate::system::System;
 
 /// The version of nats-server whose protocol is spoken, as clients compare it.
 pub const PROTOCOL_VERSION: &str = "2.15.1";
@@ -23,52 +27,103 @@ pub const PROTOCOL_VERSION: &str = "2.15.1";
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A server without listeners or threads: connections are handed to it. [`Server::start`] gives it both.
-#[derive(Debug)]
 pub struct Server {
-    options: Options,
+    setup: RwLock<Arc<Setup>>,
     id: String,
+    name: String,
     router: Arc<Router>,
     /// The worker of everything that runs outside the shards.
     driven: Arc<Mutex<Worker>>,
     started: Instant,
     started_at: Timestamp,
+    /// When the options were last read.
+    configured_at: RwLock<Timestamp>,
+    /// Where new options come from.
+    pub(crate) source: OnceLock<Box<dyn OptionsSource>>,
+    /// Held while the options change.
+    pub(crate) reloading: tokio::sync::Mutex<()>,
     /// Where clients are listened for, once they are.
     address: RwLock<Option<std::net::SocketAddr>>,
+    /// What publishes events in the system account, unless there shall be none.
+    system: OnceLock<System>,
+    /// How often each of monitoring's paths was asked for.
+    requests: Mutex<BTreeMap<&'static str, u64>>,
     stopping: AtomicBool,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl Server {
     /// A server with these options.
     ///
     /// # Errors
-    /// The options do not go together.
-    pub fn new(options: Options) -> Result<Arc<Self>, OptionsError> {
-        options.check()?;
+    /// The options do not go together, or a file that they name cannot be used.
+    pub fn new(options: Options) -> Result<Arc<Self>, SetupError> {
         let id = nkeys::KeyPair::new_server().public_key();
-        let info = first_info(&options, &id);
         let router = Router::new(Settings {
-            info,
+            info: first_info(&options, &id),
             limits: options.limits.clone(),
-            auth_required: options.auth.is_required(),
+            entrance: Entrance::default(),
             seed: RandomState::new().hash_one(&id),
             max_ended: options.max_closed_clients,
         });
-        Ok(Arc::new(Self {
+        if let Some(system) = &options.accounts.system {
+            router.set_system_account(&router.add_account(system));
+        }
+        let name = options.name.clone().unwrap_or_else(|| id.clone());
+        let setup = Setup::new(options, &router)?;
+        router.set_entrance(setup.entrance());
+        let server = Arc::new(Self {
             driven: router.worker(),
-            options,
+            setup: RwLock::new(Arc::new(setup)),
             id,
+            name,
             router,
             started: Instant::now(),
             started_at: Timestamp::now(),
+            configured_at: RwLock::new(Timestamp::now()),
+            source: OnceLock::new(),
+            reloading: tokio::sync::Mutex::new(()),
             address: RwLock::new(None),
+            system: OnceLock::new(),
+            requests: Mutex::default(),
             stopping: AtomicBool::new(false),
-        }))
+        });
+        if !server.setup().options.accounts.no_system {
+            let seed = RandomState::new().hash_one(server.id());
+            // Only set here.
+            let _ = server.system.set(System::join(&server, seed));
+        }
+        Ok(server)
+    }
+
+    /// What publishes events in the system account, if anything does.
+    pub(crate) fn system(&self) -> Option<&System> {
+        self.system.get()
+    }
+
+    /// What is made from the options in force.
+    pub(crate) fn setup(&self) -> Arc<Setup> {
+        self.setup.read().clone()
+    }
+
+    pub(crate) fn set_setup(&self, setup: Arc<Setup>) {
+        *self.setup.write() = setup;
+        *self.configured_at.write() = Timestamp::now();
+    }
+
+    pub(crate) fn configured_at(&self) -> Timestamp {
+        *self.configured_at.read()
     }
 
     /// What was set.
     #[must_use]
-    pub const fn options(&self) -> &Options {
-        &self.options
+    pub fn options(&self) -> Options {
+        self.setup().options.clone()
     }
 
     /// The server's id, a public nkey.
@@ -80,7 +135,7 @@ impl Server {
     /// The server's name.
     #[must_use]
     pub fn name(&self) -> &str {
-        self.options.name.as_deref().unwrap_or(&self.id)
+        &self.name
     }
 
     /// What all connections share.
@@ -97,6 +152,20 @@ impl Server {
 
     pub(crate) const fn started_at(&self) -> Timestamp {
         self.started_at
+    }
+
+    /// A moment of the server's own clock as a time of day.
+    pub(crate) fn time_of(&self, at: Instant) -> Timestamp {
+        let since = at.saturating_duration_since(self.started);
+        self.started_at.saturating_add(since).unwrap_or(self.started_at)
+    }
+
+    pub(crate) fn count_request(&self, path: &'static str) {
+        *self.requests.lock().entry(path).or_default() += 1;
+    }
+
+    pub(crate) fn requests(&self) -> BTreeMap<&'static str, u64> {
+        self.requests.lock().clone()
     }
 
     pub(crate) fn driven_worker(&self) -> Arc<Mutex<Worker>> {
@@ -125,22 +194,10 @@ impl Server {
         Local::new(&self.router, self.driven.clone(), account, owner, Instant::now())
     }
 
-    /// Whether a client is who it must be. Compared in constant time.
-    pub(crate) fn admits(&self, connect: &Connect) -> bool {
-        let auth = &self.options.auth;
-        let same = |want: &Option<String>, got: &str| match want {
-            Some(want) => bool::from(want.as_bytes().ct_eq(got.as_bytes())),
-            None => true,
-        };
-        same(&auth.user, &connect.user)
-            & same(&auth.password, &connect.pass)
-            & same(&auth.token, &connect.auth_token)
-    }
-
     /// Tells clients where this server listens.
     pub(crate) fn listens_on(&self, address: std::net::SocketAddr) {
         *self.address.write() = Some(address);
-        if self.options.listen.advertise.is_none() {
+        if self.setup().options.listen.advertise.is_none() {
             let mut worker = self.driven.lock();
             self.router.change_info(&mut worker, Instant::now(), |info| info.port = address.port());
         }
@@ -154,6 +211,7 @@ impl Server {
 
     /// Tells clients that this server is about to leave.
     pub(crate) fn announce_leave(&self) {
+        self.tell_lame_duck();
         let mut worker = self.driven.lock();
         self.router.enter_lame_duck(&mut worker, Instant::now());
     }
@@ -165,6 +223,7 @@ impl Server {
 
     /// Stops reading, writes what was accepted, and closes every connection. Gives slow ones some seconds.
     pub async fn stop(&self) {
+        self.tell_shutdown();
         self.stopping.store(true, Ordering::Release);
         // Once each worker has been free after that, no session is at work any more, and none will be.
         self.router.wait_for_workers();
@@ -176,7 +235,7 @@ impl Server {
     }
 }
 
-fn first_info(options: &Options, id: &str) -> Info {
+pub(crate) fn first_info(options: &Options, id: &str) -> Info {
     let listen = &options.listen;
     let (host, port) = match &listen.advertise {
         Some(Address { host, port }) => (host.clone().unwrap_or_else(|| listen.host.clone()), *port),

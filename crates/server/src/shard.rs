@@ -17,18 +17,30 @@ use parking_lot::Mutex;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc};
 
-use crate::drive::{Alarm, Connection, Host, socket};
+use crate::carrier::Carrier;
+use crate::drive::{Alarm, Connection, Host, pipe, socket};
+use crate::options::ConnectionType;
 use crate::server::Server;
+use crate::tls::Upgrade;
+use crate::websocket;
 
 /// Accepted connections that wait for a shard. The acceptor waits when there are more.
 const WAITING: usize = 256;
 /// How often a shard looks whether it is quiet.
 const QUIET: Duration = Duration::from_secs(5);
 
+/// A connection that has been accepted.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) stream: TcpStream,
+    /// Which listener it came by.
+    pub(crate) kind: ConnectionType,
+}
+
 /// A running shard, as the acceptor sees it.
 #[derive(Debug)]
 pub(crate) struct Shard {
-    sender: mpsc::Sender<TcpStream>,
+    sender: mpsc::Sender<Accepted>,
     load: Arc<AtomicUsize>,
     thread: JoinHandle<()>,
 }
@@ -66,9 +78,9 @@ impl Shard {
     }
 
     /// Hands a connection over.
-    pub(crate) async fn take(&self, stream: TcpStream) {
+    pub(crate) async fn take(&self, accepted: Accepted) {
         self.load.fetch_add(1, Ordering::Relaxed);
-        if self.sender.send(stream).await.is_err() {
+        if self.sender.send(accepted).await.is_err() {
             self.load.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -79,7 +91,7 @@ impl Shard {
     }
 }
 
-async fn run(server: Arc<Server>, mut receiver: mpsc::Receiver<TcpStream>, load: Arc<AtomicUsize>) {
+async fn run(server: Arc<Server>, mut receiver: mpsc::Receiver<Accepted>, load: Arc<AtomicUsize>) {
     let shard = Rc::new(Inner {
         worker: server.router().worker(),
         flusher: RefCell::new(None),
@@ -91,13 +103,25 @@ async fn run(server: Arc<Server>, mut receiver: mpsc::Receiver<TcpStream>, load:
     let flusher = tokio::task::spawn_local(flush(shard.clone()));
     let alarms = tokio::task::spawn_local(ring(shard.clone()));
     let quiet = tokio::task::spawn_local(relax(shard.clone()));
-    while let Some(stream) = receiver.recv().await {
+    while let Some(accepted) = receiver.recv().await {
         let seat = Seat(load.clone());
-        if let Some(connection) = connection(&server, &shard, stream) {
-            tokio::task::spawn_local(async move {
-                connection.await;
-                drop(seat);
-            });
+        // A peer that has already gone has no address.
+        let Ok(peer) = accepted.stream.peer_addr() else { continue };
+        let Ok(stream) = tokio::net::TcpStream::from_std(accepted.stream) else { continue };
+        let host = ShardHost(shard.clone());
+        match accepted.kind {
+            ConnectionType::Standard => client(&server, host, &peer.to_string(), stream, seat),
+            ConnectionType::WebSocket => {
+                let ours = server.clone();
+                tokio::task::spawn_local(websocket::serve(
+                    server.clone(),
+                    stream,
+                    peer,
+                    move |io, peer, carrier| {
+                        sit(pipe::connection(ours, host, (&peer, Some(carrier)), io), seat);
+                    },
+                ));
+            }
         }
     }
     for task in [flusher, alarms, quiet] {
@@ -114,20 +138,33 @@ impl Drop for Seat {
     }
 }
 
-fn connection(
-    server: &Arc<Server>,
-    shard: &Rc<Inner>,
-    stream: TcpStream,
-) -> Option<Connection<ShardHost, socket::SocketInlet, socket::SocketOutlet>> {
-    // A peer that has already gone has no address.
-    let peer = stream.peer_addr().ok()?.to_string();
-    let stream = tokio::net::TcpStream::from_std(stream).ok()?;
-    let (inlet, outlet) = socket::split(stream, &peer, server.options().log.max_traced);
-    Some(Connection::new(server.clone(), ShardHost(shard.clone()), &peer, inlet, outlet))
+/// Runs a client that came by a plain socket, which may go on as TLS.
+fn client(server: &Arc<Server>, host: ShardHost, peer: &str, stream: tokio::net::TcpStream, seat: Seat) {
+    let setup = server.setup();
+    let Some(tls) = &setup.tls else {
+        let (inlet, outlet) = socket::split(stream, peer, setup.options.log.max_traced);
+        return sit(Connection::new(server.clone(), host, (peer, None), inlet, outlet), seat);
+    };
+    if !tls.admits(Instant::now()) {
+        // Nothing is lost if the peer does not get to see it.
+        let _ = stream.try_write(b"-ERR 'Connection throttling is active. Please try again later.'\r\n");
+        return;
+    }
+    let carrier = Arc::new(Carrier::new(ConnectionType::Standard));
+    let stream = Upgrade::new(stream, tls.clone(), carrier.clone());
+    sit(pipe::connection(server.clone(), host, (peer, Some(carrier)), stream), seat);
+}
+
+/// Runs a connection until it ends.
+fn sit(connection: impl Future<Output = ()> + 'static, seat: Seat) {
+    tokio::task::spawn_local(async move {
+        connection.await;
+        drop(seat);
+    });
 }
 
 /// What the shard's tasks share.
-struct Inner {
+pub(crate) struct Inner {
     worker: Arc<Mutex<Worker>>,
     flusher: RefCell<Option<Waker>>,
     flush_due: Cell<bool>,
@@ -137,7 +174,7 @@ struct Inner {
     earlier: Notify,
 }
 
-struct ShardHost(Rc<Inner>);
+pub(crate) struct ShardHost(Rc<Inner>);
 
 impl Host for ShardHost {
     type Alarm = ShardAlarm;
@@ -210,7 +247,7 @@ async fn relax(shard: Rc<Inner>) {
 }
 
 /// One connection's place among the shard's alarms.
-struct ShardAlarm {
+pub(crate) struct ShardAlarm {
     shard: Rc<Inner>,
     id: u64,
     at: Option<Instant>,

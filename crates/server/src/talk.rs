@@ -4,18 +4,21 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use midge_router::{
-    ClientSession, CloseReason, Conn, Direction, Event, Quoted, Refusal, SessionError, Verdict,
-};
+use midge_router::{ClientSession, CloseReason, Conn, Direction, Event, Quoted, Refusal, SessionError};
 use midge_wire::WireError;
+use midge_wire::json::Connect;
 use tracing::{debug, error, info, trace, warn};
 
+use crate::auth::{Login, claimed};
 use crate::server::Server;
+use crate::tls::HandshakeError;
 
 /// A connection's side of the log.
 #[derive(Debug)]
 pub(crate) struct Talk {
     reason: Option<CloseReason>,
+    /// Whom the peer says that it is, for those who are told that it is not: no secrets.
+    asked: Option<Connect>,
 }
 
 /// A connection as log lines begin with it: address, number and, once it is known, what the client said of itself.
@@ -30,31 +33,58 @@ impl fmt::Display for Name<'_> {
             .into_iter()
             .filter(|word| !word.is_empty())
             .collect();
-        if words.is_empty() { Ok(()) } else { write!(f, " - {}", Quoted(words.join(":").as_bytes())) }
+        if !words.is_empty() {
+            write!(f, " - {}", Quoted(words.join(":").as_bytes()))?;
+        }
+        let grant = self.0.grant();
+        match Login::of(&grant) {
+            Some(login) => {
+                write!(f, " - {}", Quoted(format!("{}/{}", grant.account.name(), login.label()).as_bytes()))
+            }
+            None => Ok(()),
+        }
     }
 }
 
 impl Talk {
     pub(crate) fn new(session: &ClientSession) -> Self {
         debug!("{} - Client connection created", Name(session.conn()));
-        Self { reason: None }
+        Self { reason: None, asked: None }
     }
 
-    /// Logs an event; the answer, where it is a question.
-    pub(crate) fn handle(
-        &mut self,
-        event: Event,
-        session: &ClientSession,
-        server: &Server,
-    ) -> Option<Verdict> {
+    /// Remembers whom the peer says that it is.
+    pub(crate) fn asked(&mut self, connect: &Connect) {
+        let mut asked = connect.clone();
+        let token = !asked.auth_token.is_empty();
+        asked.hide_secrets();
+        if token {
+            asked.auth_token = "[REDACTED]".to_owned();
+        }
+        self.asked = Some(asked);
+    }
+
+    /// Forgets whom the peer said that it is: now that is known.
+    pub(crate) fn welcomed(&mut self) {
+        self.asked = None;
+    }
+
+    /// Logs that there is no TLS with the peer. Who does not even begin it is none of the operator's concern.
+    pub(crate) fn no_handshake(&self, session: &ClientSession, why: &HandshakeError) {
+        let name = Name(session.conn());
+        match why {
+            HandshakeError::Timeout | HandshakeError::NotTls => debug!("{name} - TLS handshake error: {why}"),
+            HandshakeError::NotPinned | HandshakeError::Tls(_) => {
+                error!("{name} - TLS handshake error: {why}")
+            }
+        }
+    }
+
+    /// Logs an event.
+    pub(crate) fn handle(&mut self, event: Event, session: &ClientSession) {
         let name = Name(session.conn());
         match event {
-            Event::Authenticate(request) => {
-                if server.admits(&request.connect) {
-                    return Some(Verdict::Welcome(server.router().global_account()));
-                }
-                return Some(Verdict::Refused);
-            }
+            // Whoever runs the session answers it.
+            Event::Authenticate(_) | Event::Connected => {}
             Event::Refused(refusal @ (Refusal::TooMany | Refusal::Tokens(_))) => error!("{name} - {refusal}"),
             Event::Refused(refusal @ (Refusal::Subject | Refusal::PublishSubject)) => {
                 debug!("{name} - {refusal}")
@@ -65,20 +95,35 @@ impl Talk {
             Event::Refused(Refusal::Reply(reply)) => {
                 error!("{name} - Publish Violation - Reply {}", Quoted(&reply));
             }
-            Event::Refused(Refusal::Subscribe(subject, _)) => {
-                error!("{name} - Subscription Violation - Subject {}", Quoted(&subject));
+            Event::Refused(Refusal::Subscribe(subject, queue, sid)) => {
+                let queue =
+                    if queue.is_empty() { String::new() } else { format!(", Queue: {}", Quoted(&queue)) };
+                let (subject, sid) = (Quoted(&subject), String::from_utf8_lossy(&sid));
+                error!("{name} - Subscription Violation - Subject {subject}{queue}, SID {sid}");
+            }
+            Event::Refused(Refusal::Removed(subject, queue, sid)) => {
+                let queue =
+                    if queue.is_empty() { String::new() } else { format!(" using queue {}", Quoted(&queue)) };
+                let (subject, sid) = (Quoted(&subject), Quoted(&sid));
+                info!("{name} - Removed sub {subject}{queue} (sid {sid}) - not authorized");
+            }
+            Event::Closed(reason, Some(SessionError::Authorization)) => {
+                self.reason = Some(reason);
+                let claimed = self.asked.as_ref().and_then(claimed);
+                let claimed = claimed.map(|who| format!(" - {who}")).unwrap_or_default();
+                error!("{name} - authentication error{claimed}");
             }
             Event::Closed(reason, error) => {
                 self.reason = Some(reason);
                 closed(&name, reason, error.as_ref(), session.conn());
             }
         }
-        None
     }
 
     /// Logs the end of the connection.
-    pub(crate) fn ended(&self, session: &ClientSession) {
+    pub(crate) fn ended(&self, session: &ClientSession, server: &Server) {
         let reason = self.reason.unwrap_or(CloseReason::ClientClosed);
+        server.tell_disconnect(session.conn(), reason, self.asked.as_ref());
         debug!("{} - Client connection closed: {}", Name(session.conn()), reason.text());
     }
 }

@@ -185,6 +185,14 @@ impl fmt::Debug for Connect {
 }
 
 impl Connect {
+    /// Forgets password, token, signature and JWT, for those who keep who the client says that it is.
+    pub fn hide_secrets(&mut self) {
+        let Self { pass, auth_token, sig, jwt, .. } = self;
+        for secret in [pass, auth_token, sig, jwt] {
+            *secret = String::new();
+        }
+    }
+
     /// Forgets user, password, token, key, signature and JWT, for those who keep the rest.
     pub fn forget_secrets(&mut self) {
         let Self { user, pass, auth_token, nkey, sig, jwt, .. } = self;

@@ -68,6 +68,39 @@ pub fn matches(pattern: &[u8], subject: &[u8]) -> bool {
     }
 }
 
+/// Whether everything that `narrow` matches is matched by `wide`, too. Both may hold wildcards.
+#[must_use]
+pub fn covers(wide: &[u8], narrow: &[u8]) -> bool {
+    let mut wanted = tokens(wide);
+    let mut given = tokens(narrow);
+    if tokens(narrow).any(<[u8]>::is_empty) {
+        return false;
+    }
+    loop {
+        match (wanted.next(), given.next()) {
+            (None, None) => return true,
+            (Some(want), Some(_)) if is_tail(want) => return true,
+            (Some(_), Some(have)) if is_tail(have) => return false,
+            (Some(want), Some(have)) if is_star(want) || want == have => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Whether some subject is matched by both. Both may hold wildcards.
+#[must_use]
+pub fn collide(a: &[u8], b: &[u8]) -> bool {
+    let (mut a, mut b) = (tokens(a), tokens(b));
+    loop {
+        match (a.next(), b.next()) {
+            (None, None) => return true,
+            (Some(a), Some(b)) if is_tail(a) || is_tail(b) => return true,
+            (Some(a), Some(b)) if is_star(a) || is_star(b) || a == b => {}
+            _ => return false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,6 +116,26 @@ mod tests {
         assert!(is_valid_literal(b"foo*.b>"));
         assert!(!is_valid_literal(b"foo.*"));
         assert!(!is_valid_literal(b"foo..x"));
+    }
+
+    #[test]
+    fn a_wider_pattern_covers_a_narrower_one() {
+        for (wide, narrow) in [("a.>", "a.*"), (">", "a.>"), ("*.b", "a.b"), ("a.*", "a.*"), ("a.>", "a.>")] {
+            assert!(covers(wide.as_bytes(), narrow.as_bytes()), "{wide} {narrow}");
+        }
+        for (wide, narrow) in [("a.*", "a.>"), ("a.b", "a.*"), ("*", "a.b"), ("a.>", "a"), ("*", ">")] {
+            assert!(!covers(wide.as_bytes(), narrow.as_bytes()), "{wide} {narrow}");
+        }
+    }
+
+    #[test]
+    fn patterns_collide_when_something_is_matched_by_both() {
+        for (a, b) in [("a.*", "*.b"), ("a.>", "*.b.c"), (">", "x"), ("a", "a")] {
+            assert!(collide(a.as_bytes(), b.as_bytes()) && collide(b.as_bytes(), a.as_bytes()), "{a} {b}");
+        }
+        for (a, b) in [("a.*", "b.*"), ("a.>", "a"), ("a.*", "a.b.c")] {
+            assert!(!collide(a.as_bytes(), b.as_bytes()) && !collide(b.as_bytes(), a.as_bytes()), "{a} {b}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Instant;
 
-use midge_router::{ClientSession, Limits, Next, Owner, Router, Settings, Tick};
+use midge_router::{Arrival, ClientSession, Entrance, Limits, Next, Owner, Router, Settings, Tick};
 use midge_wire::json::Info;
 
 struct Sink;
@@ -20,13 +20,13 @@ impl Owner for Sink {
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let limits = Limits { max_pending: 64 * 1024, max_payload: 4096, max_control_line: 512, ..Limits::default() };
-    let settings = Settings { info: Info::default(), limits, auth_required: false, seed: 1, max_ended: 1 };
+    let settings = Settings { info: Info::default(), limits, entrance: Entrance::default(), seed: 1, max_ended: 1 };
     let router = Router::new(settings);
     let worker = router.worker();
     let now = Instant::now();
     let mut worker = worker.lock();
     let mut tick = Tick { worker: &mut worker, now };
-    let mut session = ClientSession::client(&router, "127.0.0.1:1", Arc::new(Sink), &mut tick);
+    let mut session = ClientSession::client(&router, Arrival::from("127.0.0.1:1"), Arc::new(Sink), &mut tick);
     let mut rest = data;
     loop {
         let done = session.handle_input(rest, &mut tick);

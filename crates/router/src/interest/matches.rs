@@ -8,6 +8,7 @@ use super::generation::Stamp;
 use super::{Interest, SubRef};
 use crate::account::Account;
 use crate::conn::Conn;
+use crate::router::Router;
 
 /// A subscription that is to receive a message, found before and to be checked again under its connection's lock.
 #[derive(Debug)]
@@ -86,9 +87,12 @@ impl MatchSet {
         if look.found.is_empty() {
             return;
         }
-        look.conns.with(|conns| {
+        look.router.conns().with(|conns| {
             for sub in look.found.iter() {
-                if let Some(conn) = conns.get(sub.conn) {
+                let queue = || look.router.queue_name(sub.queue);
+                if let Some(conn) = conns.get(sub.conn)
+                    && conn.may_receive(subject, queue)
+                {
                     self.add(conn.clone(), *sub);
                 }
             }
@@ -110,7 +114,7 @@ impl MatchSet {
 
 /// What a look-up needs besides the account.
 struct LookUp<'w> {
-    conns: &'w crate::conn::ConnTable,
+    router: &'w Router,
     found: &'w mut Vec<SubRef>,
 }
 
@@ -163,12 +167,7 @@ impl MatchCache {
     }
 
     /// The set for a subject, kept or made.
-    pub(crate) fn get(
-        &mut self,
-        account: &Account,
-        subject: &[u8],
-        conns: &crate::conn::ConnTable,
-    ) -> Arc<MatchSet> {
+    pub(crate) fn get(&mut self, account: &Account, subject: &[u8], router: &Router) -> Arc<MatchSet> {
         let hash = account.interest().subject_hash(subject);
         let is_it = |set: &Arc<MatchSet>| {
             set.hash == hash && set.account == account.index() && set.subject() == subject
@@ -180,13 +179,13 @@ impl MatchCache {
             }
             self.stale += 1;
             let mut fresh = MatchSet::default();
-            fresh.fill(account, subject, hash, &mut LookUp { conns, found: &mut self.found });
+            fresh.fill(account, subject, hash, &mut LookUp { router, found: &mut self.found });
             self.bytes = self.bytes + fresh.cost() - kept.cost();
             *kept = Arc::new(fresh);
             return kept.clone();
         }
         self.misses += 1;
-        let set = self.make(account, subject, hash, conns);
+        let set = self.make(account, subject, hash, router);
         let tag = (hash as u32).max(1);
         if let Some(seen) = self.doorkeeper.get_mut((hash >> 32) as usize % DOORKEEPER) {
             if *seen == tag {
@@ -200,14 +199,8 @@ impl MatchCache {
         set
     }
 
-    fn make(
-        &mut self,
-        account: &Account,
-        subject: &[u8],
-        hash: u64,
-        conns: &crate::conn::ConnTable,
-    ) -> Arc<MatchSet> {
-        let mut look = LookUp { conns, found: &mut self.found };
+    fn make(&mut self, account: &Account, subject: &[u8], hash: u64, router: &Router) -> Arc<MatchSet> {
+        let mut look = LookUp { router, found: &mut self.found };
         if let Some(free) = Arc::get_mut(&mut self.passing) {
             free.fill(account, subject, hash, &mut look);
         } else {

@@ -125,6 +125,11 @@ impl Interest {
         removed
     }
 
+    /// Makes everything stale that was found before.
+    pub(crate) fn bump_all(&self) {
+        self.generations.bump(self.hash(Part::Root, b""));
+    }
+
     /// The hash that a cache may keep `name` under; the same for no two accounts.
     #[inline]
     pub(crate) fn subject_hash(&self, name: &[u8]) -> u64 {

@@ -4,16 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use midge_wire::json::Connect;
 use midge_wire::{Pub, encode};
 
 use super::Tick;
-use super::event::{Event, Refusal, SessionError};
+use super::event::{AuthRequest, Event, Refusal, SessionError};
 use super::timers::{Silence, Timers};
 use crate::account::Account;
 use crate::conn::{Conn, Direction};
 use crate::deliver::Delivery;
+use crate::grant::Grant;
 use crate::interest::MatchSet;
 use crate::limits::Limits;
+use crate::permissions::Permissions;
 use crate::reason::CloseReason;
 use crate::router::Router;
 
@@ -44,7 +47,11 @@ pub struct Core {
     pub(crate) router: Arc<Router>,
     pub(crate) conn: Arc<Conn>,
     pub(crate) account: Arc<Account>,
+    /// What the peer may do; `None` is everything.
+    pub(crate) permissions: Option<Arc<Permissions>>,
     pub(crate) limits: Arc<Limits>,
+    /// What the peer was given to sign.
+    pub(crate) nonce: Box<str>,
     pub(crate) phase: Phase,
     pub(crate) timers: Timers,
     events: Vec<Event>,
@@ -56,6 +63,17 @@ pub struct Core {
     pub(crate) trace: bool,
 }
 
+/// Whether a peer may publish somewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum May {
+    /// Yes, as long as its permissions stay as they are.
+    Always,
+    /// This message, which answers a request.
+    Once,
+    /// No.
+    Not,
+}
+
 /// How long this producer may still be held back.
 #[derive(Debug, Clone, Copy)]
 struct Stall {
@@ -64,19 +82,22 @@ struct Stall {
 }
 
 impl Core {
-    pub(crate) fn new(router: Arc<Router>, conn: Arc<Conn>, now: Instant) -> Self {
+    pub(crate) fn new(router: Arc<Router>, conn: Arc<Conn>, nonce: String, now: Instant) -> Self {
         let limits = router.limits();
-        let auth = router.auth_required();
-        let account = router.global_account();
-        account.connected();
-        conn.lock().account = Some(account.clone());
+        let entrance = conn.entrance().clone();
         Self {
-            timers: Timers::new(now, limits.ping_interval, auth.then_some(limits.auth_timeout)),
-            phase: if auth { Phase::AwaitConnect } else { Phase::Ready },
+            timers: Timers::new(
+                now,
+                entrance.ping_interval.unwrap_or(limits.ping_interval),
+                entrance.asks.then_some(entrance.timeout),
+            ),
+            phase: if entrance.asks { Phase::AwaitConnect } else { Phase::Ready },
+            account: conn.grant().account.clone(),
+            permissions: None,
             router,
             conn,
-            account,
             limits,
+            nonce: nonce.into(),
             events: Vec::new(),
             memo: None,
             in_msgs: 0,
@@ -86,36 +107,50 @@ impl Core {
         }
     }
 
-    /// Delivers a message of this connection; to how many subscriptions.
+    /// The receivers of the last message, if one on `subject` has the same and was allowed.
     #[inline]
-    pub(crate) fn deliver(&mut self, message: &Pub<'_>, echo: bool, tick: &mut Tick<'_>) -> u64 {
-        let set = match self.memo.take() {
-            Some(memo) if memo.serves(&self.account, message.subject) => {
-                tick.worker.counters.memo_hits += 1;
-                memo
-            }
-            // The old memo must be gone before the look-up, which may want to use it again.
-            memo => {
-                drop(memo);
-                tick.worker.matches(&self.account, message.subject, self.router.conns())
-            }
+    pub(crate) fn same_again(&mut self, subject: &[u8], tick: &mut Tick<'_>) -> Option<Arc<MatchSet>> {
+        // An old memo must be gone before the next look-up, which may want to use it again.
+        let memo = self.memo.take().filter(|memo| memo.serves(&self.account, subject))?;
+        tick.worker.counters.memo_hits += 1;
+        Some(memo)
+    }
+
+    /// Whether the peer may publish on `name`, and whether that will be so the next time, too.
+    pub(crate) fn may_publish(&self, name: &[u8], now: Instant) -> May {
+        let Some(permissions) = &self.permissions else { return May::Always };
+        if permissions.may_publish(name) {
+            return May::Always;
+        }
+        let Some(rules) = permissions.rules().responses else { return May::Not };
+        let mut state = self.conn.lock();
+        let answers = state.replies.as_mut().is_some_and(|replies| replies.take(name, rules, now));
+        if answers { May::Once } else { May::Not }
+    }
+
+    /// Delivers a message to its receivers; to how many subscriptions.
+    #[inline]
+    pub(crate) fn deliver(&self, set: &MatchSet, message: &Pub<'_>, echo: bool, tick: &mut Tick<'_>) -> u64 {
+        if set.is_empty() {
+            return 0;
+        }
+        let delivery = Delivery {
+            from: &self.conn,
+            account: &self.account,
+            message,
+            echo,
+            skip_crowded: self.limits.no_fast_producer_stall,
+            now: tick.now,
         };
-        let sent = if set.is_empty() {
-            0
-        } else {
-            let delivery = Delivery {
-                from: &self.conn,
-                account: &self.account,
-                message,
-                echo,
-                skip_crowded: self.limits.no_fast_producer_stall,
-            };
-            let sent = delivery.run(&set, tick.worker);
-            self.router.settle(tick.worker);
-            sent
-        };
-        self.memo = Some(set);
+        let sent = delivery.run(set, tick.worker);
+        self.router.settle(tick.worker);
         sent
+    }
+
+    /// Remembers the receivers of an allowed message for the next one.
+    #[inline]
+    pub(crate) fn remember(&mut self, set: Arc<MatchSet>) {
+        self.memo = Some(set);
     }
 
     pub(crate) const fn count_in(&mut self, bytes: usize) {
@@ -231,13 +266,53 @@ impl Core {
         Some(event)
     }
 
-    /// Moves the connection to another account. Its subscriptions must be gone.
-    pub(crate) fn bind(&mut self, account: Arc<Account>) {
+    /// Asks the driver who the peer is.
+    pub(crate) fn ask(&mut self, connect: Connect) {
+        self.timers.auth = None;
+        self.phase = Phase::Authenticating;
+        let nonce = self.nonce.to_string();
+        self.emit(Event::Authenticate(Box::new(AuthRequest { connect, nonce })));
+    }
+
+    /// Takes up who the peer was found to be. Its subscriptions must be gone.
+    pub(crate) fn bind(&mut self, grant: Arc<Grant>) -> Result<(), SessionError> {
         self.memo = None;
-        self.account.disconnected();
-        account.connected();
-        self.conn.lock().account = Some(account.clone());
-        self.account = account;
+        if !Arc::ptr_eq(&self.account, &grant.account) {
+            self.account.disconnected(self.conn.kind());
+            // Counted before the check, so that the end of this connection can take it back.
+            let full = grant.account.is_full();
+            grant.account.connected(self.conn.kind());
+            self.account = grant.account.clone();
+            if full {
+                self.conn.set_grant(grant);
+                return Err(SessionError::TooManyAccountConnections);
+            }
+        }
+        self.phase = Phase::Ready;
+        self.permissions = grant.permissions.clone();
+        self.conn.set_grant(grant);
+        self.limits = self.account.limits_on(self.router.limits());
+        Ok(())
+    }
+
+    /// Takes up limits and permissions that have changed.
+    pub(crate) fn revise(&mut self, tick: &mut Tick<'_>) {
+        if let Some(error) = self.conn.doomed().cloned() {
+            return self.fail(error, tick);
+        }
+        self.memo = None;
+        let grant = self.conn.grant();
+        self.permissions = grant.permissions.clone();
+        self.limits = self.account.limits_on(self.router.limits());
+        self.conn.set_grant(grant.clone());
+        self.conn.lock().max_pending = self.limits.max_pending;
+        for (subject, queue, sid) in self.router.drop_denied(&self.conn, &grant) {
+            self.refuse(Refusal::Removed(subject, queue, sid), tick);
+        }
+        let most = self.limits.max_subscriptions;
+        if most > 0 && self.conn.lock().subs.len() > most {
+            self.fail(SessionError::TooManySubscriptions, tick);
+        }
     }
 
     /// Looks at the times that do not depend on the role.
@@ -250,15 +325,20 @@ impl Core {
         }
         if self.write_deadline().is_some_and(|deadline| now >= deadline) {
             tick.worker.counters.slow_deadline += 1;
+            tick.worker.slow(self.account.index());
             self.fail(SessionError::WriteDeadline, tick);
             return Silence::Wait;
         }
-        let silence = self.timers.check(now, self.limits.ping_interval, self.limits.max_pings_out);
+        let silence = self.timers.check(now, self.ping_interval(), self.limits.max_pings_out);
         if silence == Silence::Stale {
             tick.worker.counters.stale_connections += 1;
             self.fail(SessionError::Stale, tick);
         }
         silence
+    }
+
+    pub(crate) fn ping_interval(&self) -> Duration {
+        self.conn.entrance().ping_interval.unwrap_or(self.limits.ping_interval)
     }
 
     pub(crate) fn write_deadline(&self) -> Option<Instant> {

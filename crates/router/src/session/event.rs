@@ -6,7 +6,7 @@ use std::sync::Arc;
 use midge_wire::WireError;
 use midge_wire::json::Connect;
 
-use crate::account::Account;
+use crate::grant::Grant;
 use crate::reason::CloseReason;
 
 /// What a session tells whoever runs it. Facts for logs and decisions; none of them needs an answer but
@@ -15,6 +15,8 @@ use crate::reason::CloseReason;
 pub enum Event {
     /// The peer has said who it is: find out whether that is so, and call `handle_verdict`.
     Authenticate(Box<AuthRequest>),
+    /// The peer has been let in, by a first CONNECT or a further one.
+    Connected,
     /// Something was refused; the connection goes on.
     Refused(Refusal),
     /// The connection was closed from this side.
@@ -38,8 +40,8 @@ impl fmt::Debug for AuthRequest {
 /// The answer to [`Event::Authenticate`].
 #[derive(Debug, Clone)]
 pub enum Verdict {
-    /// The peer is somebody, and belongs to this account.
-    Welcome(Arc<Account>),
+    /// The peer is somebody.
+    Welcome(Arc<Grant>),
     /// It is not.
     Refused,
 }
@@ -55,8 +57,10 @@ pub enum Refusal {
     Publish(Vec<u8>),
     /// A publish with this reply subject.
     Reply(Vec<u8>),
-    /// A subscription on this subject, in this queue group.
-    Subscribe(Vec<u8>, Vec<u8>),
+    /// A subscription on this subject, in this queue group, with this sid.
+    Subscribe(Vec<u8>, Vec<u8>, Vec<u8>),
+    /// A subscription that was made and is not allowed any more: subject, queue group and sid.
+    Removed(Vec<u8>, Vec<u8>, Vec<u8>),
     /// A subscription on this subject, for its number of tokens.
     Tokens(Vec<u8>),
     /// One subscription too many.
@@ -74,21 +78,22 @@ impl fmt::Display for Refusal {
             Self::Reply(reply) => {
                 write!(f, "Permissions Violation for Publish with Reply of {}", Quoted(reply))
             }
-            Self::Subscribe(subject, queue) if queue.is_empty() => {
-                write!(f, "Permissions Violation for Subscription to {}", Quoted(subject))
+            Self::Subscribe(subject, queue, _) => subscription(f, subject, queue),
+            Self::Removed(subject, queue, sid) => {
+                subscription(f, subject, queue)?;
+                write!(f, " (sid {})", Quoted(sid))
             }
-            Self::Subscribe(subject, queue) => write!(
-                f,
-                "Permissions Violation for Subscription to {} using queue {}",
-                Quoted(subject),
-                Quoted(queue)
-            ),
             Self::Tokens(subject) => {
                 write!(f, "Permissions Violation for Subscription to {}, too many tokens", Quoted(subject))
             }
             Self::TooMany => f.write_str("maximum subscriptions exceeded"),
         }
     }
+}
+
+fn subscription(f: &mut fmt::Formatter<'_>, subject: &[u8], queue: &[u8]) -> fmt::Result {
+    write!(f, "Permissions Violation for Subscription to {}", Quoted(subject))?;
+    if queue.is_empty() { Ok(()) } else { write!(f, " using queue {}", Quoted(queue)) }
 }
 
 /// Bytes in double quotes as Go's `%q` prints them.
@@ -155,6 +160,12 @@ pub enum SessionError {
     /// There are as many connections as there may be.
     #[error("maximum connections exceeded")]
     TooManyConnections,
+    /// The account has as many connections as it may have.
+    #[error("maximum account active connections exceeded")]
+    TooManyAccountConnections,
+    /// The peer has more subscriptions than it may have any more.
+    #[error("maximum subscriptions exceeded")]
+    TooManySubscriptions,
     /// The peer does not answer.
     #[error("stale connection")]
     Stale,
@@ -174,6 +185,8 @@ impl SessionError {
             Self::Authorization => Some("Authorization Violation"),
             Self::AuthTimeout => Some("Authentication Timeout"),
             Self::TooManyConnections => Some("maximum connections exceeded"),
+            Self::TooManyAccountConnections => Some("maximum account active connections exceeded"),
+            Self::TooManySubscriptions => Some("maximum subscriptions exceeded"),
             Self::Stale => Some("Stale Connection"),
             Self::Connect(_) | Self::Info(_) | Self::Peer(_) | Self::WriteDeadline => None,
         }
@@ -192,6 +205,8 @@ impl SessionError {
             Self::Authorization => CloseReason::AuthenticationViolation,
             Self::AuthTimeout => CloseReason::AuthenticationTimeout,
             Self::TooManyConnections => CloseReason::MaxConnectionsExceeded,
+            Self::TooManyAccountConnections => CloseReason::MaxAccountConnectionsExceeded,
+            Self::TooManySubscriptions => CloseReason::MaxSubscriptionsExceeded,
             Self::Stale => CloseReason::StaleConnection,
             Self::WriteDeadline => CloseReason::SlowConsumerWriteDeadline,
         }
@@ -206,8 +221,12 @@ mod tests {
     fn subjects_are_quoted_as_go_does() {
         assert_eq!(Quoted(b"a\"b\\\x01\xff\t\xc3\xa4").to_string(), "\"a\\\"b\\\\\\x01\\xff\\t\u{e4}\"");
         assert_eq!(
-            Refusal::Subscribe(b"a".into(), b"q".into()).to_string(),
+            Refusal::Subscribe(b"a".into(), b"q".into(), b"7".into()).to_string(),
             "Permissions Violation for Subscription to \"a\" using queue \"q\""
+        );
+        assert_eq!(
+            Refusal::Removed(b"a".into(), b"".into(), b"7".into()).to_string(),
+            "Permissions Violation for Subscription to \"a\" (sid \"7\")"
         );
     }
 }

@@ -20,6 +20,7 @@ mod timers;
 use std::sync::Arc;
 use std::time::Instant;
 
+use midge_wire::json::Connect;
 use midge_wire::{Decoded, Decoder, encode};
 
 use self::core::{Core, Phase};
@@ -28,6 +29,7 @@ use self::role::client::Client;
 use self::role::{Flow, Role};
 use self::timers::Silence;
 use crate::conn::{Conn, Kind, Owner};
+use crate::grant::Arrival;
 use crate::reason::CloseReason;
 use crate::router::Router;
 use crate::worker::Worker;
@@ -77,16 +79,22 @@ pub struct Session<R: Role> {
 pub type ClientSession = Session<Client>;
 
 impl Session<Client> {
-    /// Begins the talk with a client whose bytes `owner` moves. `peer` is its address, `host:port`.
-    pub fn client(router: &Arc<Router>, peer: &str, owner: Arc<dyn Owner>, tick: &mut Tick<'_>) -> Self {
-        let conn = router.connect(Kind::Client, peer, owner, tick.now);
-        let core = Core::new(router.clone(), conn, tick.now);
+    /// Begins the talk with a client whose bytes `owner` moves.
+    pub fn client(
+        router: &Arc<Router>,
+        mut arrival: Arrival<'_>,
+        owner: Arc<dyn Owner>,
+        tick: &mut Tick<'_>,
+    ) -> Self {
+        let nonce = std::mem::take(&mut arrival.nonce);
+        let conn = router.connect(Kind::Client, arrival, router.anyone(), owner, tick.now);
+        let core = Core::new(router.clone(), conn, nonce, tick.now);
         let role = Client::new();
         let decoder = Decoder::new(role.limits(&core));
         let mut session = Self { core, role, decoder };
         session.role.greet(&mut session.core, tick);
         let most = session.core.limits.max_connections;
-        if most > 0 && router.clients() as usize > most {
+        if router.clients() as usize > most {
             session.core.fail(SessionError::TooManyConnections, tick);
         }
         session
@@ -108,6 +116,7 @@ impl<R: Role> Session<R> {
 
     /// Takes what was read. `input` begins where the last call's `used` ended.
     pub fn handle_input(&mut self, input: &[u8], tick: &mut Tick<'_>) -> Input {
+        self.handle_revision(tick);
         self.core.begin_input(tick.now);
         let mut done = Input { used: 0, need: 1, next: Next::Read };
         let mut active = false;
@@ -116,6 +125,10 @@ impl<R: Role> Session<R> {
                 Phase::Closed => break Next::Close,
                 Phase::Authenticating => break Next::Verdict,
                 Phase::AwaitConnect if self.breaks_silence(input.get(done.used..).unwrap_or_default()) => {
+                    if self.core.conn.entrance().anonymous {
+                        self.core.ask(Connect::default());
+                        break Next::Verdict;
+                    }
                     self.core.fail(SessionError::Authorization, tick);
                     break Next::Close;
                 }
@@ -158,6 +171,15 @@ impl<R: Role> Session<R> {
         self.decoder.is_at_start() && rest.first().is_some_and(|b| !b.eq_ignore_ascii_case(&b'C'))
     }
 
+    /// Takes up what [`Conn::revise`] announced, if anything: other limits, other permissions. Subscriptions that
+    /// are not allowed any more end, and the peer is told.
+    pub fn handle_revision(&mut self, tick: &mut Tick<'_>) {
+        if self.core.conn.take_revision() && self.core.phase != Phase::Closed {
+            self.core.revise(tick);
+            self.decoder.set_limits(self.role.limits(&self.core));
+        }
+    }
+
     /// Does what is due. Early calls do no harm.
     pub fn handle_timeout(&mut self, tick: &mut Tick<'_>) {
         if self.core.phase != Phase::Closed && self.core.check_times(tick) == Silence::Ping {
@@ -167,7 +189,16 @@ impl<R: Role> Session<R> {
 
     /// Takes the answer to [`Event::Authenticate`]. The rest of the input may then be offered again.
     pub fn handle_verdict(&mut self, verdict: Verdict, tick: &mut Tick<'_>) {
-        match self.role.on_verdict(&mut self.core, verdict, tick) {
+        if self.core.phase != Phase::Authenticating {
+            return;
+        }
+        let taken = match verdict {
+            Verdict::Welcome(grant) => {
+                self.core.bind(grant).and_then(|()| self.role.on_welcome(&mut self.core, tick))
+            }
+            Verdict::Refused => Err(SessionError::Authorization),
+        };
+        match taken {
             Ok(()) => self.decoder.set_limits(self.role.limits(&self.core)),
             Err(error) => self.core.fail(error, tick),
         }

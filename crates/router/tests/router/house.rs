@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use midge_router::{
-    ClientSession, Event, Input, Limits, Next, Owner, Router, SessionError, Settings, Tick, Verdict, Worker,
+    Arrival, ClientSession, Entrance, Event, Grant, Input, Limits, Next, Owner, Router, SessionError,
+    Settings, Tick, Verdict, Worker,
 };
 use midge_wire::json::Info;
 use parking_lot::Mutex;
@@ -63,8 +64,13 @@ impl House {
     }
 
     pub(crate) fn with(limits: Limits, auth_required: bool) -> Self {
-        let router =
-            Router::new(Settings { info: Info::default(), limits, auth_required, seed: 7, max_ended: 4 });
+        let entrance = Entrance {
+            asks: auth_required,
+            announces: auth_required,
+            timeout: Duration::from_secs(2),
+            ..Entrance::default()
+        };
+        let router = Router::new(Settings { info: Info::default(), limits, entrance, seed: 7, max_ended: 4 });
         let worker = router.worker();
         Self { router, worker, now: Instant::now() }
     }
@@ -89,8 +95,9 @@ impl House {
             woken: AtomicUsize::new(0),
             during_write: Mutex::default(),
         });
-        let session =
-            self.tick(|tick| ClientSession::client(&self.router, "127.0.0.1:9", screen.clone(), tick));
+        let session = self.tick(|tick| {
+            ClientSession::client(&self.router, Arrival::from("127.0.0.1:9"), screen.clone(), tick)
+        });
         Peer { session, screen }
     }
 
@@ -105,11 +112,15 @@ impl House {
 
     /// A peer of the account of that name.
     pub(crate) fn peer_of(&self, account: &str, more: &str) -> Peer {
+        self.peer_with(Grant::of(self.router.add_account(account)), more)
+    }
+
+    /// A peer that was found to be somebody.
+    pub(crate) fn peer_with(&self, grant: Grant, more: &str) -> Peer {
         let mut peer = self.stranger();
         assert_eq!(self.offer(&mut peer, CONNECT.as_bytes()).next, Next::Verdict);
         assert!(matches!(peer.session.poll_event(), Some(Event::Authenticate(_))));
-        let account = self.router.add_account(account);
-        self.tick(|tick| peer.session.handle_verdict(Verdict::Welcome(account), tick));
+        self.tick(|tick| peer.session.handle_verdict(Verdict::Welcome(Arc::new(grant)), tick));
         peer.heard();
         self.say(&mut peer, more);
         peer

@@ -32,7 +32,7 @@ fn local_peers_and_clients_hear_each_other() {
     let message = local.take().unwrap();
     assert_eq!((message.sid, &message.subject[..], &message.reply[..]), (sid, &b"a.x"[..], &b"r"[..]));
     assert_eq!((&message.headers[..], &message.payload[..]), (&b"NATS/1.0\r\n\r\n"[..], &b"hi"[..]));
-    assert_eq!(local.take(), None);
+    assert!(local.take().is_none());
 
     let out = Outgoing { subject: b"b", reply: b"", headers: b"NATS/1.0\r\n\r\n", payload: b"yo" };
     assert_eq!(local.publish(&out, house.now), 1);

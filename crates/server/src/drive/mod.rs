@@ -17,13 +17,16 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use atomic_waker::AtomicWaker;
-use midge_router::{ClientSession, CloseReason, Next, Owner, Tick, Worker};
+use midge_router::{ClientSession, CloseReason, Event, Next, Owner, Tick, Verdict, Worker};
 use parking_lot::Mutex;
 use tokio::io::ReadBuf;
 
 use self::input::Input;
+use crate::auth::Decision;
+use crate::carrier::Carrier;
 use crate::server::Server;
 use crate::talk::{Talk, Tracer};
+use crate::tls::HandshakeError;
 
 /// Most time that a closed connection may take for what still waits for it.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -100,6 +103,10 @@ pub(crate) struct Connection<H: Host, I: Inlet, O: Outlet> {
     host: H,
     session: ClientSession,
     talk: Talk,
+    /// What is more than a plain socket about the connection.
+    carrier: Option<Arc<Carrier>>,
+    /// Who the peer is, while that is being found out.
+    verdict: Option<Pin<Box<dyn Future<Output = Verdict> + Send>>>,
     inlet: I,
     outlet: Arc<O>,
     input: Input,
@@ -111,6 +118,8 @@ pub(crate) struct Connection<H: Host, I: Inlet, O: Outlet> {
 enum Wait {
     /// For bytes.
     Bytes,
+    /// For who the peer is.
+    Verdict,
     /// For a crowded consumer, until then at most.
     Stalled(Instant),
     /// For the end: what waits is written, until then at most.
@@ -120,20 +129,29 @@ enum Wait {
 }
 
 impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O> {
-    pub(crate) fn new(server: Arc<Server>, host: H, peer: &str, inlet: I, outlet: Arc<O>) -> Self {
+    pub(crate) fn new(
+        server: Arc<Server>,
+        host: H,
+        (peer, carrier): (&str, Option<Arc<Carrier>>),
+        inlet: I,
+        outlet: Arc<O>,
+    ) -> Self {
         let now = Instant::now();
+        let setup = server.setup();
+        let arrival = setup.arrival(peer, carrier.as_ref());
         let session = {
             let mut worker = host.worker().lock();
             let mut tick = Tick { worker: &mut worker, now };
-            let mut session = ClientSession::client(server.router(), peer, outlet.clone(), &mut tick);
-            session.set_trace(server.options().log.trace);
+            let mut session = ClientSession::client(server.router(), arrival, outlet.clone(), &mut tick);
+            session.set_trace(setup.options.log.trace);
             outlet.tracer().name(session.conn().cid());
             host.end_turn(&mut worker, now);
             session
         };
         let talk = Talk::new(&session);
         let alarm = host.alarm();
-        Self { server, host, session, talk, inlet, outlet, input: Input::default(), wait: Wait::Bytes, alarm }
+        let (input, wait) = (Input::default(), Wait::Bytes);
+        Self { server, host, session, talk, carrier, verdict: None, inlet, outlet, input, wait, alarm }
     }
 
     /// Bytes are read only while the server is not stopping: what was read before that is delivered.
@@ -148,6 +166,10 @@ impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O> {
         let raised = signal.raised.swap(false, Ordering::Acquire);
         let now = Instant::now();
         self.drain(now, cx);
+        if self.session.conn().is_revised() {
+            self.session.set_trace(self.server.setup().options.log.trace);
+            self.turn(now, |session, tick| session.handle_revision(tick));
+        }
         if self.session.poll_timeout() <= now {
             self.turn(now, |session, tick| session.handle_timeout(tick));
         }
@@ -158,8 +180,24 @@ impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O> {
             let next = self.eat(now);
             self.follow(next, now);
         }
+        if let Some(verdict) = &mut self.verdict
+            && let Poll::Ready(verdict) = verdict.as_mut().poll(cx)
+        {
+            self.verdict = None;
+            self.turn(now, |session, tick| session.handle_verdict(verdict, tick));
+            self.wait = Wait::Bytes;
+            let next = self.eat(now);
+            self.follow(next, now);
+            if matches!(self.wait, Wait::Verdict) {
+                // Another question: its answer must be asked for once.
+                cx.waker().wake_by_ref();
+            }
+        }
         if matches!(self.wait, Wait::Bytes) {
             self.read(now, cx);
+            if matches!(self.wait, Wait::Verdict) {
+                cx.waker().wake_by_ref();
+            }
         }
         self.settle(now);
         self.finish(now, cx)
@@ -220,7 +258,14 @@ impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O> {
                 }
             }
             Poll::Ready(Ok(None)) => self.session.close(CloseReason::ClientClosed),
-            Poll::Ready(Err(_)) => self.session.close(CloseReason::ReadError),
+            Poll::Ready(Err(error)) => {
+                let handshake = error.get_ref().and_then(|inner| inner.downcast_ref::<HandshakeError>());
+                if let Some(why) = handshake {
+                    self.talk.no_handshake(&self.session, why);
+                }
+                let reason = handshake.map_or(CloseReason::ReadError, |_| CloseReason::TlsHandshakeError);
+                self.session.close(reason);
+            }
         }
     }
 
@@ -235,6 +280,10 @@ impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O> {
     fn follow(&mut self, mut next: Next, now: Instant) {
         while next == Next::Verdict {
             self.settle(now);
+            if self.verdict.is_some() {
+                self.wait = Wait::Verdict;
+                return;
+            }
             next = self.eat(now);
         }
         if let Next::Stalled(until) = next {
@@ -245,8 +294,26 @@ impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O> {
     /// Sees to what the session has to say.
     fn settle(&mut self, now: Instant) {
         while let Some(event) = self.session.poll_event() {
-            if let Some(verdict) = self.talk.handle(event, &self.session, &self.server) {
-                self.turn(now, |session, tick| session.handle_verdict(verdict, tick));
+            match event {
+                Event::Authenticate(mut request) => {
+                    if let Some(carrier) = &self.carrier {
+                        carrier.cookies.complete(&mut request.connect);
+                    }
+                    self.talk.asked(&request.connect);
+                    let setup = self.server.setup();
+                    let carrier = self.carrier.as_deref();
+                    match setup.directory.decide(&request.connect, &request.nonce, carrier) {
+                        Decision::Now(verdict) => {
+                            self.turn(now, |session, tick| session.handle_verdict(verdict, tick));
+                        }
+                        Decision::Later(verdict) => self.verdict = Some(verdict),
+                    }
+                }
+                Event::Connected => {
+                    self.talk.welcomed();
+                    self.server.tell_connect(self.session.conn());
+                }
+                event => self.talk.handle(event, &self.session),
             }
         }
     }
@@ -260,6 +327,11 @@ impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O> {
             self.session.close(reason);
             self.settle(now);
             self.input = Input::default();
+            self.verdict = None;
+            if let Some(carrier) = &self.carrier {
+                // The first reason stays.
+                let _ = carrier.ended.set(reason);
+            }
             self.wait = Wait::End(now + if reason.flushes() { LAST_WORDS } else { Duration::ZERO });
             // What the tick has not written yet.
             let mut worker = self.host.worker().lock();
@@ -282,7 +354,7 @@ impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O> {
                 self.session.conn().note_end(now);
                 Poll::Ready(())
             }
-            Wait::Bytes | Wait::Stalled(_) => {
+            Wait::Bytes | Wait::Verdict | Wait::Stalled(_) => {
                 let timeout = self.session.poll_timeout();
                 let at = if let Wait::Stalled(until) = self.wait { until.min(timeout) } else { timeout };
                 self.alarm.set(at, now, cx);
@@ -302,6 +374,6 @@ impl<H: Host, I: Inlet, O: Outlet> Future for Connection<H, I, O> {
 
 impl<H: Host, I: Inlet, O: Outlet> Drop for Connection<H, I, O> {
     fn drop(&mut self) {
-        self.talk.ended(&self.session);
+        self.talk.ended(&self.session, &self.server);
     }
 }

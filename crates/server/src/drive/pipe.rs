@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf, WriteHalf};
 
 use super::{Alarm, Connection, Host, Inlet, Outlet, Signal};
+use crate::carrier::Carrier;
 use crate::server::Server;
 use crate::talk::Tracer;
 
@@ -22,18 +23,40 @@ pub(crate) async fn drive<T>(server: Arc<Server>, io: T, peer: &str)
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let host = PipeHost(server.driven_worker());
+    connection(server, host, (peer, None), io).await;
+}
+
+/// Drives a client on `io`, of which more is known than its address.
+pub(crate) async fn drive_carried<T>(server: Arc<Server>, io: T, peer: &str, carrier: Arc<Carrier>)
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let host = PipeHost(server.driven_worker());
+    connection(server, host, (peer, Some(carrier)), io).await;
+}
+
+/// A client's connection over `io`, run by whoever has that host.
+pub(crate) fn connection<H: Host, T>(
+    server: Arc<Server>,
+    host: H,
+    (peer, carrier): (&str, Option<Arc<Carrier>>),
+    io: T,
+) -> Connection<H, PipeInlet<T>, PipeOutlet<T>>
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let (read, write) = tokio::io::split(io);
     let outlet = Arc::new(PipeOutlet {
         staged: Mutex::new(Staged { write, bytes: Vec::new(), sent: 0, flushed: true }),
         signal: Signal::default(),
-        tracer: Tracer::new(peer, server.options().log.max_traced),
+        tracer: Tracer::new(peer, server.setup().options.log.max_traced),
     });
-    let host = PipeHost(server.driven_worker());
-    Connection::new(server, host, peer, PipeInlet(read), outlet).await;
+    Connection::new(server, host, (peer, carrier), PipeInlet(read), outlet)
 }
 
 /// Somebody else's runtime: output is written at the end of each turn.
-struct PipeHost(Arc<Mutex<Worker>>);
+pub(crate) struct PipeHost(Arc<Mutex<Worker>>);
 
 impl Host for PipeHost {
     type Alarm = SleepAlarm;
@@ -52,7 +75,7 @@ impl Host for PipeHost {
 }
 
 /// The runtime's own timer.
-struct SleepAlarm(Option<Pin<Box<tokio::time::Sleep>>>);
+pub(crate) struct SleepAlarm(Option<Pin<Box<tokio::time::Sleep>>>);
 
 impl Alarm for SleepAlarm {
     fn set(&mut self, at: Instant, _: Instant, cx: &mut Context<'_>) {
@@ -67,7 +90,7 @@ impl Alarm for SleepAlarm {
     }
 }
 
-struct PipeInlet<T>(ReadHalf<T>);
+pub(crate) struct PipeInlet<T>(ReadHalf<T>);
 
 impl<T: AsyncRead + Unpin> Inlet for PipeInlet<T> {
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -81,7 +104,7 @@ impl<T: AsyncRead + Unpin> Inlet for PipeInlet<T> {
 }
 
 /// Takes bytes from whoever has some and hands them to the stream, which only the task may do.
-struct PipeOutlet<T> {
+pub(crate) struct PipeOutlet<T> {
     staged: Mutex<Staged<T>>,
     signal: Signal,
     tracer: Tracer,

@@ -1,29 +1,35 @@
 //! `/connz`: connections.
 
 use std::cmp::Reverse;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::State;
-use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use midge_router::{ConnSnapshot, Kind};
+use midge_wire::subject;
+use rustls::pki_types::CertificateDer;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::subsz::SubDetail;
-use super::{BadQuery, Monitor, Params, number, truth, window};
+use super::{BadQuery, Query};
+use crate::auth::Login;
+use crate::carrier::Carrier;
+use crate::options::{ConnectionType, Credential};
+use crate::server::Server;
 use crate::talk::uptime;
 
 /// nats-server 2.15's `Connz`.
 #[derive(Serialize)]
-struct Connz<'a> {
+pub(super) struct Connz<'a> {
     server_id: &'a str,
     now: Timestamp,
     num_connections: usize,
     total: usize,
     offset: usize,
     limit: usize,
-    connections: Vec<ConnInfo>,
+    /// `None` where the query names an account that does not exist.
+    connections: Option<Vec<ConnInfo>>,
 }
 
 /// nats-server 2.15's `ConnInfo`.
@@ -40,8 +46,7 @@ struct ConnInfo {
     stop: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rtt: Option<String>,
+    rtt: String,
     uptime: String,
     idle: String,
     pending_bytes: usize,
@@ -58,10 +63,39 @@ struct ConnInfo {
     lang: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     version: String,
+    #[serde(flatten)]
+    tls: Option<Tls>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    authorized_user: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    account: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     subscriptions_list: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     subscriptions_list_detail: Vec<SubDetail>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    issuer_key: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    name_tag: String,
+}
+
+/// What TLS's handshake has shown.
+#[derive(Serialize)]
+struct Tls {
+    tls_version: &'static str,
+    tls_cipher_suite: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tls_peer_certs: Vec<PeerCertificate>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    tls_first: bool,
+}
+
+/// nats-server 2.15's `TLSPeerCert`.
+#[derive(Serialize)]
+struct PeerCertificate {
+    subject: String,
+    spki_sha256: String,
+    cert_sha256: String,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde calls")]
@@ -77,60 +111,78 @@ enum Subs {
     Detail,
 }
 
-pub(super) async fn handle(State(monitor): State<Arc<Monitor>>, params: Params) -> Response {
-    monitor.count("/connz");
-    match connz(&monitor, &params) {
-        Ok(connz) => super::json(&connz, &params),
-        Err(bad) => bad.into_response(),
-    }
+/// What is told of each connection.
+#[derive(Clone, Copy)]
+struct Wanted {
+    subs: Subs,
+    auth: bool,
+    now: Instant,
 }
 
-fn connz<'a>(monitor: &'a Monitor, params: &Params) -> Result<Connz<'a>, BadQuery> {
-    let (offset, mut limit) = window(params)?;
-    let subs = if params.get("subs").is_some_and(|subs| subs == "detail") {
+pub(super) fn read<'a>(server: &'a Server, query: &Query) -> Result<Connz<'a>, BadQuery> {
+    let (offset, mut limit) = query.window()?;
+    let subs = if query.text("subs").is_some_and(|subs| subs.eq_ignore_ascii_case("detail")) {
         Subs::Detail
-    } else if truth(params, "subs")? {
+    } else if query.truth("subs")? {
         Subs::Subjects
     } else {
         Subs::Count
     };
-    let state = params.get("state").map_or("open", String::as_str).to_lowercase();
-    let router = monitor.server.router();
-    let mut list = match state.as_str() {
-        "open" | "" => router.open_connections(subs != Subs::Count),
-        "closed" => router.ended_connections(),
-        "any" | "all" => {
-            let mut list = router.open_connections(subs != Subs::Count);
-            list.extend(router.ended_connections());
-            list
-        }
-        other => {
-            return Err(BadQuery(format!("Error decoding 'state': '{other}' is not open, closed or any")));
-        }
-    };
-    list.retain(|conn| conn.kind == Kind::Client);
-    if let Some(account) = params.get("acc").filter(|account| !account.is_empty()) {
-        list.retain(|conn| conn.account.as_deref() == Some(account));
+    let wanted = Wanted { subs, auth: query.truth("auth")?, now: Instant::now() };
+    let state = query.text("state").unwrap_or("open").to_lowercase();
+    let account = query.text("acc");
+    let filter = query.text("filter_subject").filter(|filter| *filter != ">");
+    if filter.is_some() && account.is_none() {
+        return Err(BadQuery("filter by subject only valid with account filtering".to_owned()));
+    }
+    let mut list = snapshots(server, &state, subs != Subs::Count || filter.is_some())?;
+    if let Some(account) = account {
+        list.retain(|conn| **conn.grant.account.name() == *account);
     }
     let total = list.len();
-    let cid = number(params, "cid")?;
+    if let Some(user) = query.text("user") {
+        list.retain(|conn| *conn.grant.user == *user);
+    }
+    if let Some(filter) = filter {
+        list.retain(|conn| {
+            conn.ended.is_some()
+                || conn.subscriptions.iter().any(|sub| subject::collide(&sub.subject, filter.as_bytes()))
+        });
+    }
+    let cid = query.number("cid")?;
     if cid > 0 {
         limit = 1;
         list.retain(|conn| conn.cid == cid as u64);
     }
-    let now = Instant::now();
-    sort(&mut list, params.get("sort").map_or("", String::as_str), &state, now)?;
+    sort(&mut list, query.text("sort").unwrap_or_default(), &state, wanted.now)?;
+    let missing = account.is_some_and(|account| server.router().account(account).is_none());
     let connections: Vec<ConnInfo> =
-        list.into_iter().skip(offset).take(limit).map(|conn| info(monitor, conn, subs, now)).collect();
+        list.into_iter().skip(offset).take(limit).map(|conn| info(server, conn, wanted)).collect();
     Ok(Connz {
-        server_id: monitor.server.id(),
+        server_id: if missing { "" } else { server.id() },
         now: Timestamp::now(),
         num_connections: connections.len(),
         total,
         offset,
         limit,
-        connections,
+        connections: (!missing).then_some(connections),
     })
+}
+
+fn snapshots(server: &Server, state: &str, subscriptions: bool) -> Result<Vec<ConnSnapshot>, BadQuery> {
+    let router = server.router();
+    let mut list = match state {
+        "open" => router.open_connections(subscriptions),
+        "closed" => router.ended_connections(),
+        "any" | "all" => {
+            let mut list = router.open_connections(subscriptions);
+            list.extend(router.ended_connections());
+            list
+        }
+        other => return Err(BadQuery(format!("Error decoding state for {other}"))),
+    };
+    list.retain(|conn| conn.kind == Kind::Client);
+    Ok(list)
 }
 
 /// Only numbers and starts are sorted upwards; of everything else, most comes first.
@@ -145,7 +197,7 @@ fn sort(list: &mut [ConnSnapshot], by: &str, state: &str, now: Instant) -> Resul
         "bytes_from" => list.sort_by_key(|conn| Reverse(conn.traffic.in_bytes)),
         "last" => list.sort_by_key(|conn| Reverse(conn.last_activity)),
         "idle" => list.sort_by_key(|conn| conn.last_activity),
-        "uptime" => list.sort_by_key(|conn| Reverse(conn.ended.unwrap_or(now).duration_since(conn.started))),
+        "uptime" => list.sort_by_key(|conn| conn.ended.unwrap_or(now).duration_since(conn.started)),
         "rtt" => list.sort_by_key(|conn| Reverse(conn.rtt)),
         "stop" if state == "closed" => list.sort_by_key(|conn| Reverse(conn.ended)),
         "reason" if state == "closed" => {
@@ -159,7 +211,7 @@ fn sort(list: &mut [ConnSnapshot], by: &str, state: &str, now: Instant) -> Resul
     Ok(())
 }
 
-fn info(monitor: &Monitor, conn: ConnSnapshot, subs: Subs, now: Instant) -> ConnInfo {
+fn info(server: &Server, conn: ConnSnapshot, Wanted { subs, auth, now }: Wanted) -> ConnInfo {
     let (ip, port) = conn.peer.rsplit_once(':').unwrap_or((&conn.peer, ""));
     let until = conn.ended.unwrap_or(now);
     let hello = conn.hello.as_deref().cloned().unwrap_or_default();
@@ -175,17 +227,30 @@ fn info(monitor: &Monitor, conn: ConnSnapshot, subs: Subs, now: Instant) -> Conn
         }
         _ => Vec::new(),
     };
+    let carrier = conn.tag.as_ref().and_then(Carrier::from_tag);
+    let (mut authorized_user, mut account, mut issuer_key, mut name_tag) = Default::default();
+    if auth {
+        let name = conn.grant.account.name().to_string();
+        authorized_user = conn.grant.user.to_string();
+        name_tag = name.clone();
+        if has_nkey(&conn) {
+            issuer_key = name.clone();
+        }
+        if name != midge_router::GLOBAL {
+            account = name;
+        }
+    }
     ConnInfo {
         cid: conn.cid,
         kind: "Client",
-        r#type: "nats",
+        r#type: kind(carrier.as_deref()),
         ip: ip.trim_matches(['[', ']']).to_owned(),
         port: port.parse().unwrap_or(0),
-        start: monitor.time_of(conn.started),
-        last_activity: monitor.time_of(conn.last_activity),
-        stop: conn.closed.and(conn.ended).map(|at| monitor.time_of(at)),
+        start: server.time_of(conn.started),
+        last_activity: server.time_of(conn.last_activity),
+        stop: conn.closed.and(conn.ended).map(|at| server.time_of(at)),
         reason: conn.closed.and_then(|reason| conn.ended.map(|_| reason.text())),
-        rtt: conn.rtt.map(go_duration),
+        rtt: conn.rtt.map_or_else(|| "0s".to_owned(), go_duration),
         uptime: uptime(conn.started, until),
         idle: uptime(conn.last_activity, until),
         pending_bytes: conn.pending_bytes,
@@ -198,9 +263,48 @@ fn info(monitor: &Monitor, conn: ConnSnapshot, subs: Subs, now: Instant) -> Conn
         name: hello.name,
         lang: hello.lang,
         version: hello.version,
+        tls: carrier.as_deref().and_then(|carrier| tls(carrier, auth && conn.ended.is_none())),
+        authorized_user,
+        account,
         subscriptions_list: list,
         subscriptions_list_detail: detail,
+        issuer_key,
+        name_tag,
     }
+}
+
+/// What nats-server calls a connection by what carries it.
+pub(crate) fn kind(carrier: Option<&Carrier>) -> &'static str {
+    match carrier.map(|carrier| carrier.kind) {
+        Some(ConnectionType::WebSocket) => "websocket",
+        Some(ConnectionType::Standard) | None => "nats",
+    }
+}
+
+fn has_nkey(conn: &ConnSnapshot) -> bool {
+    let login = Login::of(&conn.grant);
+    matches!(login.as_deref(), Some(Login::User(user)) if matches!(user.credential, Credential::Nkey(_)))
+}
+
+fn tls(carrier: &Carrier, certificates: bool) -> Option<Tls> {
+    let facts = carrier.tls.get()?;
+    let peer = if certificates { facts.peer.as_slice() } else { &[] };
+    Some(Tls {
+        tls_version: facts.version,
+        tls_cipher_suite: facts.suite.clone(),
+        tls_peer_certs: peer.iter().filter_map(certificate).collect(),
+        tls_first: facts.first && carrier.kind == ConnectionType::Standard,
+    })
+}
+
+fn certificate(der: &CertificateDer<'_>) -> Option<PeerCertificate> {
+    let (_, parsed) = X509Certificate::from_der(der).ok()?;
+    let hex = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    Some(PeerCertificate {
+        subject: crate::auth::subject_of(&parsed),
+        spki_sha256: hex(parsed.public_key().raw),
+        cert_sha256: hex(der),
+    })
 }
 
 /// A time as Go prints it: in the largest unit that leaves a whole part, without trailing zeros.

@@ -1,176 +1,109 @@
-//! Monitoring over HTTP, with nats-server's paths, query parameters and field names.
+//! What a server tells of itself: over HTTP, with nats-server's paths, query parameters and field names, and to
+//! users of the system account by the same functions.
 
+mod accountz;
+mod accstatz;
 mod connz;
+mod healthz;
+mod metrics;
+mod peers;
+mod query;
+mod serve;
 mod subsz;
 mod varz;
 
-use std::collections::BTreeMap;
-use std::net::TcpListener;
-use std::sync::Arc;
-use std::time::Instant;
-
-use axum::Router;
-use axum::extract::{Query, State};
-use axum::http::{HeaderName, StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
-use axum::routing::get;
-use jiff::Timestamp;
-use parking_lot::Mutex;
 use serde::Serialize;
-use tracing::error;
+
+pub(crate) use accountz::account_info;
+pub(crate) use accstatz::{AccountStat, account_stat};
+pub(crate) use connz::kind as conn_kind;
+pub(crate) use query::{BadQuery, Query};
+pub(crate) use serve::serve;
 
 use crate::server::Server;
 
-/// Entries of a list when the query does not say how many.
-const DEFAULT_LIMIT: usize = 1024;
-
-/// What the handlers share.
-pub(crate) struct Monitor {
-    server: Arc<Server>,
-    /// How often each path was asked for.
-    requests: Mutex<BTreeMap<&'static str, u64>>,
+/// One thing that a server tells.
+pub(crate) struct Endpoint {
+    /// Its path over HTTP.
+    pub(crate) path: &'static str,
+    /// Its name in `$SYS.REQ.SERVER.PING.<name>`.
+    pub(crate) name: &'static str,
+    /// What the index page calls it.
+    title: &'static str,
+    pub(crate) read: fn(&Server, &Query, Style) -> Result<String, BadQuery>,
 }
 
-type Params = Query<BTreeMap<String, String>>;
+/// How JSON is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    Pretty,
+    Compact,
+}
 
-/// Serves monitoring until the task is aborted.
-pub(crate) async fn serve(server: Arc<Server>, listener: TcpListener) {
-    let listener = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => return error!("Cannot serve monitoring: {error}"),
-    };
-    if let Err(error) = axum::serve(listener, routes(server)).await {
-        error!("Monitoring ended: {error}");
+impl Style {
+    fn print(self, value: &impl Serialize) -> Result<String, BadQuery> {
+        let text = match self {
+            Self::Pretty => serde_json::to_string_pretty(value),
+            Self::Compact => serde_json::to_string(value),
+        };
+        text.map_err(|why| BadQuery(why.to_string()))
     }
 }
 
-fn routes(server: Arc<Server>) -> Router {
-    let monitor = Arc::new(Monitor { server, requests: Mutex::new(BTreeMap::new()) });
-    Router::new()
-        .route("/", get(index))
-        .route("/varz", get(varz::handle))
-        .route("/connz", get(connz::handle))
-        .route("/subsz", get(subsz::handle))
-        .route("/subscriptionsz", get(subsz::handle))
-        .route("/healthz", get(healthz))
-        .fallback(missing)
-        .with_state(monitor)
-}
-
-impl Monitor {
-    fn count(&self, path: &'static str) {
-        *self.requests.lock().entry(path).or_default() += 1;
-    }
-
-    /// A moment of the server's own clock as a time of day.
-    fn time_of(&self, at: Instant) -> Timestamp {
-        let since = at.saturating_duration_since(self.server.started());
-        self.server.started_at().saturating_add(since).unwrap_or(self.server.started_at())
-    }
-}
-
-async fn missing() -> Response {
-    (StatusCode::NOT_FOUND, "404 page not found\n").into_response()
-}
-
-async fn index(State(monitor): State<Arc<Monitor>>) -> Html<String> {
-    monitor.count("/");
-    let links =
-        [("General", "varz"), ("Connections", "connz"), ("Subscriptions", "subsz"), ("Health", "healthz")];
-    let links = links.map(|(title, path)| format!("<li><a href=\"./{path}\">{title}</a> /{path}</li>"));
-    Html(format!(
-        "<!doctype html><html lang=\"en\"><title>midge</title><h1>midge {}</h1><ul>{}</ul></html>\n",
-        env!("CARGO_PKG_VERSION"),
-        links.concat()
-    ))
-}
-
-#[derive(Serialize)]
-struct Health {
-    status: &'static str,
-}
-
-async fn healthz(State(monitor): State<Arc<Monitor>>, params: Params) -> Response {
-    monitor.count("/healthz");
-    // A server that is not healthy in the original's sense has JetStream or has not started: neither can be here.
-    let text = serde_json::to_string(&Health { status: "ok" }).unwrap_or_default();
-    respond(text, &params)
-}
-
-/// JSON as the original lays it out.
-fn json(value: &impl Serialize, params: &Params) -> Response {
-    match serde_json::to_string_pretty(value) {
-        Ok(text) => respond(text, params),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
-}
-
-/// A page on another site may ask, by its own request or by a `callback` that the answer is wrapped in.
-fn respond(text: String, params: &Params) -> Response {
-    let anyone = (HeaderName::from_static("access-control-allow-origin"), "*");
-    match params.get("callback") {
-        Some(callback) => {
-            let kind = (header::CONTENT_TYPE, "application/javascript");
-            ([anyone, kind], format!("{callback}({text})")).into_response()
-        }
-        None => ([anyone, (header::CONTENT_TYPE, "application/json")], text).into_response(),
-    }
-}
-
-/// Why a query cannot be answered.
-struct BadQuery(String);
-
-impl IntoResponse for BadQuery {
-    fn into_response(self) -> Response {
-        (StatusCode::BAD_REQUEST, self.0).into_response()
-    }
-}
-
-/// A number in the query; zero when it is not there.
-fn number(params: &Params, key: &str) -> Result<usize, BadQuery> {
-    let Some(text) = params.get(key) else { return Ok(0) };
-    let number: i64 =
-        text.parse().map_err(|_| BadQuery(format!("Error decoding '{key}': '{text}' is no number")))?;
-    Ok(usize::try_from(number).unwrap_or(0))
-}
-
-/// A truth value in the query; false when it is not there.
-fn truth(params: &Params, key: &str) -> Result<bool, BadQuery> {
-    match params.get(key).map(String::as_str) {
-        None | Some("" | "0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
-        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
-        Some(text) => Err(BadQuery(format!("Error decoding '{key}': '{text}' is neither true nor false"))),
-    }
-}
-
-/// Offset and limit of a list.
-fn window(params: &Params) -> Result<(usize, usize), BadQuery> {
-    let limit = match number(params, "limit")? {
-        0 => DEFAULT_LIMIT,
-        limit => limit,
-    };
-    Ok((number(params, "offset")?, limit))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn params(text: &str) -> Params {
-        Query(
-            text.split('&')
-                .filter_map(|pair| pair.split_once('='))
-                .map(|(k, v)| (k.into(), v.into()))
-                .collect(),
-        )
-    }
-
-    #[test]
-    fn queries_are_read_as_the_original_does() {
-        assert!(matches!(window(&params("limit=5&offset=2")), Ok((2, 5))));
-        assert!(matches!(window(&params("limit=-1")), Ok((0, DEFAULT_LIMIT))));
-        assert!(window(&params("limit=x")).is_err());
-        assert!(matches!(truth(&params("subs=1"), "subs"), Ok(true)));
-        assert!(truth(&params("subs=detail"), "subs").is_err());
-    }
-}
+/// All of them, in the order of the index page.
+pub(crate) static ENDPOINTS: &[Endpoint] = &[
+    Endpoint {
+        path: "/varz",
+        name: "VARZ",
+        title: "General",
+        read: |s, _, style| style.print(&varz::read(s)),
+    },
+    Endpoint {
+        path: "/connz",
+        name: "CONNZ",
+        title: "Connections",
+        read: |s, q, style| style.print(&connz::read(s, q)?),
+    },
+    Endpoint {
+        path: "/accountz",
+        name: "ACCOUNTZ",
+        title: "Accounts",
+        read: |s, q, style| style.print(&accountz::read(s, q)?),
+    },
+    Endpoint {
+        path: "/accstatz",
+        name: "STATZ",
+        title: "Account Stats",
+        read: |s, q, style| style.print(&accstatz::read(s, q)?),
+    },
+    Endpoint {
+        path: "/subsz",
+        name: "SUBSZ",
+        title: "Subscriptions",
+        read: |s, q, style| style.print(&subsz::read(s, q)?),
+    },
+    Endpoint {
+        path: "/routez",
+        name: "ROUTEZ",
+        title: "Routes",
+        read: |s, _, style| style.print(&peers::routez(s)),
+    },
+    Endpoint {
+        path: "/leafz",
+        name: "LEAFZ",
+        title: "LeafNodes",
+        read: |s, _, style| style.print(&peers::leafz(s)),
+    },
+    Endpoint {
+        path: "/gatewayz",
+        name: "GATEWAYZ",
+        title: "Gateways",
+        read: |s, _, style| style.print(&peers::gatewayz(s)),
+    },
+    Endpoint {
+        path: "/healthz",
+        name: "HEALTHZ",
+        title: "Health Probe",
+        read: |s, q, _| Style::Compact.print(&healthz::read(s, q)?),
+    },
+];

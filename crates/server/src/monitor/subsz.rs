@@ -1,29 +1,20 @@
 //! `/subsz`: subscriptions.
 
-use std::sync::Arc;
-
-use axum::extract::State;
-use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
-use midge_router::SubSnapshot;
+use midge_router::{Account, SubSnapshot};
 use midge_wire::subject;
 use serde::Serialize;
 
-use super::{BadQuery, Monitor, Params, truth, window};
+use super::{BadQuery, Query};
+use crate::server::Server;
 
 /// nats-server 2.15's `Subsz`.
 #[derive(Serialize)]
-struct Subsz<'a> {
+pub(super) struct Subsz<'a> {
     server_id: &'a str,
     now: Timestamp,
-    num_subscriptions: u32,
-    num_cache: u64,
-    num_inserts: u64,
-    num_removes: u64,
-    num_matches: u64,
-    cache_hit_rate: f64,
-    max_fanout: u64,
-    avg_fanout: f64,
+    #[serde(flatten)]
+    stats: SublistStats,
     total: usize,
     offset: usize,
     limit: usize,
@@ -64,46 +55,60 @@ impl SubDetail {
     }
 }
 
-pub(super) async fn handle(State(monitor): State<Arc<Monitor>>, params: Params) -> Response {
-    monitor.count("/subsz");
-    match subsz(&monitor, &params) {
-        Ok(subsz) => super::json(&subsz, &params),
-        Err(bad) => bad.into_response(),
+/// nats-server 2.15's `SublistStats`. What caches hold is known for the whole server only.
+#[derive(Serialize)]
+pub(super) struct SublistStats {
+    num_subscriptions: u32,
+    num_cache: u64,
+    num_inserts: u64,
+    num_removes: u64,
+    num_matches: u64,
+    cache_hit_rate: f64,
+    max_fanout: u64,
+    avg_fanout: f64,
+}
+
+impl SublistStats {
+    pub(super) fn of(server: &Server, account: Option<&Account>) -> Self {
+        let totals = server.router().totals();
+        let counters = totals.counters;
+        let hits = counters.memo_hits + counters.cache_hits;
+        let matches = hits + counters.cache_misses + counters.cache_stale;
+        Self {
+            num_subscriptions: account.map_or(totals.subscriptions, Account::subscriptions),
+            num_cache: totals.cache.sets,
+            num_inserts: totals.inserts,
+            num_removes: totals.inserts.saturating_sub(u64::from(totals.subscriptions)),
+            num_matches: matches,
+            cache_hit_rate: ratio(hits, matches),
+            max_fanout: totals.cache.max_fanout,
+            avg_fanout: ratio(totals.cache.fanout, totals.cache.sets),
+        }
     }
 }
 
-fn subsz<'a>(monitor: &'a Monitor, params: &Params) -> Result<Subsz<'a>, BadQuery> {
-    let (offset, limit) = window(params)?;
-    let test = params.get("test").filter(|test| !test.is_empty());
+pub(super) fn read<'a>(server: &'a Server, query: &Query) -> Result<Subsz<'a>, BadQuery> {
+    let (offset, limit) = query.window()?;
+    let test = query.text("test");
     if let Some(test) = test
         && !subject::is_valid_literal(test.as_bytes())
     {
         return Err(BadQuery(format!("invalid test subject, must be valid publish subject: {test}")));
     }
-    let router = monitor.server.router();
-    let totals = router.totals();
-    let counters = totals.counters;
-    let hits = counters.memo_hits + counters.cache_hits;
-    let matches = hits + counters.cache_misses + counters.cache_stale;
-    let account = params.get("acc").filter(|account| !account.is_empty());
+    let router = server.router();
+    let name = query.text("acc");
+    let account = name.and_then(|name| router.account(name));
     let mut list = None;
     let mut total = 0;
-    if truth(params, "subs")? {
-        let details = details(router, test.map(String::as_str), account.map(String::as_str));
+    if query.truth("subs")? {
+        let details = details(router, test, name);
         total = details.len();
         list = Some(details.into_iter().skip(offset).take(limit).collect());
     }
     Ok(Subsz {
-        server_id: monitor.server.id(),
+        server_id: server.id(),
         now: Timestamp::now(),
-        num_subscriptions: totals.subscriptions,
-        num_cache: totals.cache.sets,
-        num_inserts: totals.inserts,
-        num_removes: totals.inserts.saturating_sub(u64::from(totals.subscriptions)),
-        num_matches: matches,
-        cache_hit_rate: ratio(hits, matches),
-        max_fanout: totals.cache.max_fanout,
-        avg_fanout: ratio(totals.cache.fanout, totals.cache.sets),
+        stats: SublistStats::of(server, account.as_deref()),
         total,
         offset,
         limit,
@@ -119,7 +124,7 @@ fn ratio(part: u64, whole: u64) -> f64 {
 fn details(router: &midge_router::Router, test: Option<&str>, account: Option<&str>) -> Vec<SubDetail> {
     let mut details = Vec::new();
     for conn in router.open_connections(true) {
-        let name = conn.account.clone().unwrap_or_default();
+        let name = conn.grant.account.name().clone();
         if account.is_some_and(|account| *account != *name) {
             continue;
         }

@@ -1,17 +1,14 @@
 //! `/varz`: the server itself.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::State;
-use axum::response::Response;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Monitor, Params};
 use crate::process::Usage;
-use crate::server::PROTOCOL_VERSION;
+use crate::server::{PROTOCOL_VERSION, Server};
+use crate::setup::Setup;
 use crate::talk::uptime;
 
 /// A part of the server that is not there.
@@ -34,19 +31,21 @@ impl ByKind {
 
 /// Names, order and units are nats-server 2.15's (`server/monitor.go`, `Varz`).
 #[derive(Serialize)]
-struct Varz<'a> {
+pub(super) struct Varz<'a> {
     #[serde(flatten)]
     identity: Identity<'a>,
     #[serde(flatten)]
-    settings: Settings<'a>,
+    settings: Settings,
     #[serde(flatten)]
     state: Figures,
     http_req_stats: BTreeMap<&'static str, u64>,
     config_load_time: Timestamp,
-    config_digest: &'a str,
-    system_account: &'static str,
+    config_digest: String,
+    system_account: String,
     slow_consumer_stats: ByKind,
     stale_connection_stats: ByKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_cert_not_after: Option<Timestamp>,
 }
 
 #[derive(Serialize)]
@@ -55,11 +54,15 @@ struct Identity<'a> {
     server_name: &'a str,
     version: &'static str,
     proto: u32,
-    go: &'a str,
-    host: &'a str,
+    go: String,
+    host: String,
     port: u16,
     #[serde(skip_serializing_if = "is_false")]
     auth_required: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    tls_required: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    tls_verify: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde calls")]
@@ -68,15 +71,15 @@ const fn is_false(b: &bool) -> bool {
 }
 
 #[derive(Serialize)]
-struct Settings<'a> {
+struct Settings {
     max_connections: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_subscriptions: Option<usize>,
     ping_interval: u64,
     ping_max: u32,
-    http_host: &'a str,
+    http_host: String,
     http_port: u16,
-    http_base_path: &'static str,
+    http_base_path: String,
     https_port: u16,
     auth_timeout: f64,
     max_control_line: usize,
@@ -86,10 +89,39 @@ struct Settings<'a> {
     gateway: Absent,
     leaf: Absent,
     mqtt: Absent,
-    websocket: Absent,
+    websocket: WebSocketVarz,
     jetstream: Absent,
     tls_timeout: f64,
     write_deadline: u64,
+}
+
+/// nats-server 2.15's `WebsocketOptsVarz`.
+#[derive(Serialize, Default)]
+struct WebSocketVarz {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advertise: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    no_auth_user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    handshake_timeout: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth_timeout: Option<f64>,
+    #[serde(skip_serializing_if = "is_false")]
+    no_tls: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    tls_map: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    same_origin: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    allowed_origins: Vec<String>,
+    #[serde(skip_serializing_if = "is_false")]
+    compression: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_cert_not_after: Option<Timestamp>,
 }
 
 #[derive(Serialize)]
@@ -120,49 +152,53 @@ struct Figures {
     subscriptions: u32,
 }
 
-pub(super) async fn handle(State(monitor): State<Arc<Monitor>>, params: Params) -> Response {
-    monitor.count("/varz");
-    let server = &monitor.server;
+pub(super) fn read(server: &Server) -> Varz<'_> {
     let info = server.router().info();
     let totals = server.router().totals();
-    let requests = monitor.requests.lock().clone();
+    let setup = server.setup();
+    let entrance = server.router().entrance();
     let counters = totals.counters;
-    let varz = Varz {
+    Varz {
         identity: Identity {
             server_id: server.id(),
             server_name: server.name(),
             version: PROTOCOL_VERSION,
             proto: 1,
-            go: &info.go,
-            host: &info.host,
+            go: info.go,
+            host: info.host,
             port: info.port,
-            auth_required: server.router().auth_required(),
+            auth_required: entrance.asks,
+            tls_required: entrance.tls_required,
+            tls_verify: entrance.tls_verify,
         },
-        settings: settings(&monitor),
-        state: state(&monitor, &totals),
-        http_req_stats: requests,
-        config_load_time: server.started_at(),
-        config_digest: server.options().config.as_ref().map_or("", |config| config.digest.as_str()),
-        system_account: midge_router::SYSTEM,
+        settings: settings(&setup),
+        state: state(server, &totals),
+        http_req_stats: server.requests(),
+        config_load_time: server.configured_at(),
+        config_digest: setup.options.config.as_ref().map(|config| config.digest.clone()).unwrap_or_default(),
+        system_account: server.router().system_account().name().to_string(),
         slow_consumer_stats: ByKind::clients(counters.slow_pending + counters.slow_deadline),
         stale_connection_stats: ByKind::clients(counters.stale_connections),
-    };
-    super::json(&varz, &params)
+        tls_cert_not_after: setup.tls.as_ref().and_then(|tls| tls.ends),
+    }
 }
 
-fn settings(monitor: &Monitor) -> Settings<'_> {
-    let options = monitor.server.options();
+fn settings(setup: &Setup) -> Settings {
+    let options = &setup.options;
     let limits = &options.limits;
+    let port = |address: &Option<crate::options::Address>| address.as_ref().map_or(0, |address| address.port);
+    let tls_timeout = options.tls.block.as_ref().map_or(2.0, |tls| tls.timeout.as_secs_f64());
+    let default_timeout = if options.tls.block.is_some() { tls_timeout + 1.0 } else { 2.0 };
     Settings {
         max_connections: if limits.max_connections == 0 { -1 } else { limits.max_connections as i64 },
         max_subscriptions: Some(limits.max_subscriptions).filter(|most| *most > 0),
         ping_interval: limits.ping_interval.as_nanos() as u64,
         ping_max: limits.max_pings_out,
-        http_host: options.monitor_host(),
-        http_port: options.monitor.as_ref().map_or(0, |address| address.port),
-        http_base_path: "",
-        https_port: 0,
-        auth_timeout: limits.auth_timeout.as_secs_f64(),
+        http_host: options.monitor_host().to_owned(),
+        http_port: port(&options.monitor.http),
+        http_base_path: options.monitor.base_path.clone(),
+        https_port: port(&options.monitor.https),
+        auth_timeout: options.auth.timeout.map_or(default_timeout, |time| time.as_secs_f64()),
         max_control_line: limits.max_control_line,
         max_payload: limits.max_payload,
         max_pending: limits.max_pending,
@@ -170,15 +206,36 @@ fn settings(monitor: &Monitor) -> Settings<'_> {
         gateway: Absent {},
         leaf: Absent {},
         mqtt: Absent {},
-        websocket: Absent {},
+        websocket: websocket(setup),
         jetstream: Absent {},
-        tls_timeout: 2.0,
+        tls_timeout,
         write_deadline: limits.write_deadline.as_nanos() as u64,
     }
 }
 
-fn state(monitor: &Monitor, totals: &midge_router::Totals) -> Figures {
-    let server = &monitor.server;
+fn websocket(setup: &Setup) -> WebSocketVarz {
+    let block = &setup.options.websocket;
+    if block.port.is_none() {
+        return WebSocketVarz::default();
+    }
+    WebSocketVarz {
+        host: Some(block.host.clone().unwrap_or_else(|| "0.0.0.0".to_owned())),
+        port: block.port,
+        advertise: block.advertise.clone(),
+        no_auth_user: block.no_auth_user.clone(),
+        handshake_timeout: block.handshake_timeout.map(|time| time.as_nanos() as u64),
+        auth_timeout: block.auth.timeout.map(|time| time.as_secs_f64()),
+        no_tls: block.no_tls,
+        tls_map: block.tls.as_ref().is_some_and(|tls| tls.map),
+        same_origin: block.same_origin,
+        allowed_origins: block.allowed_origins.clone(),
+        compression: block.compression,
+        tls_cert_not_after: setup.websocket_tls.as_ref().and_then(|tls| tls.ends),
+    }
+}
+
+fn state(server: &Server, totals: &midge_router::Totals) -> Figures {
+    let shards = server.setup().options.shards;
     let usage = Usage::now();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let traffic = totals.counters.traffic;
@@ -188,7 +245,7 @@ fn state(monitor: &Monitor, totals: &midge_router::Totals) -> Figures {
         uptime: uptime(server.started(), Instant::now()),
         mem: usage.memory,
         cores,
-        gomaxprocs: if server.options().shards == 0 { cores } else { server.options().shards },
+        gomaxprocs: if shards == 0 { cores } else { shards },
         cpu: usage.cpu,
         connections: totals.clients,
         total_connections: totals.total_connections,

@@ -16,7 +16,7 @@ pub enum Given<'a> {
 }
 
 impl Given<'_> {
-    fn wrong(&self, expected: &str) -> String {
+    pub(super) fn wrong(&self, expected: &str) -> String {
         match self {
             Self::Flag(text) => format!("expected {expected}, but got '{text}'"),
             Self::Key(value) => format!("expected {expected}, but got {}", value.kind()),

@@ -1,17 +1,30 @@
 //! What can be set, and how: one table for flags, keys, defaults, documentation and the reload rule.
 
+mod faults;
 mod given;
+mod later;
 mod load;
+mod people;
 mod table;
+mod tls;
+mod websocket;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use midge_router::Limits;
+use midge_router::{Limits, PermissionRules, SYSTEM};
 
+pub use faults::{Fault, Faults};
 pub use given::Given;
+pub use later::{Later, UNSUPPORTED_FLAGS, UNSUPPORTED_KEYS};
 pub use load::{Files, LoadError, apply_file, apply_flag, flag, load_file};
-pub use table::{Later, OptionSpec, Reload, TABLE, UNSUPPORTED_FLAGS, UNSUPPORTED_KEYS};
+pub use people::{AccountOptions, ConnectionType, Credential, Secret, UserOptions};
+pub use table::{OptionSpec, Reload, Setter, table};
+pub use tls::{CertificateFiles, HandshakeFirst, TLS_TABLE, TlsOptions, TlsSpec};
+pub use websocket::{Cookies, WebSocketOptions};
+
+pub(crate) use load::unsupported_key;
 
 /// Everything that can be set. Starts with nats-server's defaults.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,9 +41,15 @@ pub struct Options {
     /// What is logged, and where to.
     pub log: LogOptions,
     /// Where monitoring is served, if anywhere.
-    pub monitor: Option<Address>,
+    pub monitor: MonitorOptions,
     /// What clients must show, if anything.
     pub auth: Auth,
+    /// The accounts that users belong to.
+    pub accounts: Accounts,
+    /// How clients' TLS is spoken, if at all.
+    pub tls: ClientTls,
+    /// Where WebSocket clients are listened for, if anywhere.
+    pub websocket: WebSocketOptions,
     /// The files that tell others about this process.
     pub files: ProcessFiles,
     /// Folder for data. Nothing is stored without JetStream.
@@ -83,8 +102,12 @@ pub struct LogOptions {
     pub time: bool,
     /// Write times as UTC.
     pub utc: bool,
-    /// The file to log to; standard error where none is given.
+    /// The file to log to; standard error where nothing is given.
     pub file: Option<PathBuf>,
+    /// Log to the system's log, unless there is a file.
+    pub syslog: bool,
+    /// Log to this one, unless there is a file.
+    pub remote_syslog: Option<String>,
     /// Bytes after which the file is put aside and a new one begun; zero for never.
     pub size_limit: u64,
     /// Files that are kept, the current one included; zero for all.
@@ -93,30 +116,74 @@ pub struct LogOptions {
     pub max_traced: usize,
 }
 
+/// Where monitoring is served.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MonitorOptions {
+    /// Without TLS.
+    pub http: Option<Address>,
+    /// With the certificate of the clients' TLS.
+    pub https: Option<Address>,
+    /// The path that all paths are below; empty for none.
+    pub base_path: String,
+}
+
+impl MonitorOptions {
+    /// The address, whichever it is.
+    #[must_use]
+    pub fn address(&self) -> Option<&Address> {
+        self.http.as_ref().or(self.https.as_ref())
+    }
+}
+
 /// What clients must show.
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Auth {
     /// The one user.
     pub user: Option<String>,
     /// Its password.
-    pub password: Option<String>,
+    pub password: Option<Secret>,
     /// The token.
-    pub token: Option<String>,
-}
-
-impl std::fmt::Debug for Auth {
-    /// Whether something is asked for, but not what.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Auth").field("required", &self.is_required()).finish_non_exhaustive()
-    }
+    pub token: Option<Secret>,
+    /// Users of the global account; `None` where none are spoken of.
+    pub users: Option<Vec<UserOptions>>,
+    /// What those of them may do of whom nothing else is said.
+    pub default_permissions: Option<PermissionRules>,
+    /// The user that somebody is who says nothing of himself.
+    pub no_auth_user: Option<String>,
+    /// Time in which to show it; `None` is two seconds, or one more than TLS's own.
+    pub timeout: Option<Duration>,
 }
 
 impl Auth {
-    /// Whether clients must show anything.
-    #[must_use]
-    pub const fn is_required(&self) -> bool {
-        self.user.is_some() || self.password.is_some() || self.token.is_some()
+    /// Whether the block stands in the configuration.
+    const fn is_defined(&self) -> bool {
+        self.user.is_some()
+            || self.password.is_some()
+            || self.token.is_some()
+            || self.users.is_some()
+            || self.default_permissions.is_some()
+            || self.timeout.is_some()
     }
+}
+
+/// The accounts that users belong to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Accounts {
+    /// Those beside the global one.
+    pub list: Vec<AccountOptions>,
+    /// The one for the server's own services; `None` is `$SYS`.
+    pub system: Option<String>,
+    /// Whether the server has no services.
+    pub no_system: bool,
+}
+
+/// How clients' TLS is spoken.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ClientTls {
+    /// The block, if there is one.
+    pub block: Option<TlsOptions>,
+    /// Whether clients may do without.
+    pub allow_plain: bool,
 }
 
 /// The files that tell others about this process.
@@ -150,12 +217,17 @@ impl Default for Options {
                 time: true,
                 utc: false,
                 file: None,
+                syslog: false,
+                remote_syslog: None,
                 size_limit: 0,
                 max_files: 0,
                 max_traced: 0,
             },
-            monitor: None,
+            monitor: MonitorOptions::default(),
             auth: Auth::default(),
+            accounts: Accounts::default(),
+            tls: ClientTls::default(),
+            websocket: WebSocketOptions::default(),
             files: ProcessFiles::default(),
             store_dir: None,
             shards: 0,
@@ -191,14 +263,61 @@ pub enum OptionsError {
     #[error("server name cannot contain spaces")]
     Name,
     /// There are two ways to say who one is.
-    #[error("cannot have a user/pass and token: set authorization.user or authorization.token, not both")]
+    #[error("Cannot have a user/pass and token: set authorization.user or authorization.token, not both")]
     UserAndToken,
     /// A password without a user, or the other way round.
     #[error("authorization.user and authorization.password go together: set both")]
     HalfUser,
-    /// A password that is a hash.
-    #[error("authorization.password is a bcrypt hash, which is not supported yet")]
-    Bcrypt,
+    /// One user and many.
+    #[error("Can not have a single user/pass and a users array or accounts with users")]
+    UserAndUsers,
+    /// A token and users.
+    #[error("Can not have a token and a users array or accounts with users")]
+    TokenAndUsers,
+    /// The same user twice.
+    #[error("Duplicate user \"{0}\" detected")]
+    Duplicate(String),
+    /// The user of those who say nothing is nobody.
+    #[error(
+        "no_auth_user: \"{0}\" not present as user or nkey in authorization block or account configuration"
+    )]
+    NoAuthUser(String),
+    /// The account for the server's services is none.
+    #[error("error resolving system account: there is no account \"{0}\"")]
+    SystemAccount(String),
+    /// Monitoring in two ways.
+    #[error("can't specify both HTTP ({http}) and HTTPs ({https}) ports")]
+    HttpAndHttps {
+        /// `http_port`
+        http: u16,
+        /// `https_port`
+        https: u16,
+    },
+    /// Monitoring with a certificate that there is none of.
+    #[error("TLS cert and key required for HTTPS: add a tls block")]
+    HttpsWithoutTls,
+    /// WebSocket with neither a certificate nor the word that none is wanted.
+    #[error("websocket requires TLS configuration: add websocket.tls, or say websocket.no_tls: true")]
+    WebSocketWithoutTls,
+    /// An origin that is none.
+    #[error("unable to parse allowed origin \"{origin}\": {why}")]
+    Origin {
+        /// What was given.
+        origin: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A header that the server sets itself, or that cannot be sent.
+    #[error("websocket: invalid header \"{0}\" not allowed")]
+    Header(String),
+    /// WebSocket clients have a user or token of their own although there are users.
+    #[error("websocket authentication {0} not compatible with presence of users/nkeys")]
+    WebSocketAuth(&'static str),
+    /// Both syslogs.
+    #[error(
+        "remote_syslog \"{0}\" is no address: use udp://host:port, tcp://host:port, unix:///path or unixgram:///path"
+    )]
+    Syslog(String),
 }
 
 impl Options {
@@ -218,23 +337,111 @@ impl Options {
         if self.name.as_ref().is_some_and(|name| name.contains(' ')) {
             return Err(OptionsError::Name);
         }
-        let Auth { user, password, token } = &self.auth;
+        self.check_people()?;
+        match (&self.monitor.http, &self.monitor.https) {
+            (Some(http), Some(https)) => {
+                return Err(OptionsError::HttpAndHttps { http: http.port, https: https.port });
+            }
+            (None, Some(_)) if self.tls.block.is_none() => return Err(OptionsError::HttpsWithoutTls),
+            _ => {}
+        }
+        if let Some(url) = &self.log.remote_syslog
+            && crate::syslog::Target::parse(url).is_none()
+        {
+            return Err(OptionsError::Syslog(url.clone()));
+        }
+        self.websocket.check(self.has_users())
+    }
+
+    fn check_people(&self) -> Result<(), OptionsError> {
+        let Auth { user, password, token, no_auth_user, .. } = &self.auth;
         if user.is_some() && token.is_some() {
             return Err(OptionsError::UserAndToken);
         }
         if user.is_some() != password.is_some() {
             return Err(OptionsError::HalfUser);
         }
-        if password.iter().chain(token).any(|secret| secret.starts_with("$2a$")) {
-            return Err(OptionsError::Bcrypt);
+        if self.has_users() {
+            if user.is_some() {
+                return Err(OptionsError::UserAndUsers);
+            }
+            if token.is_some() {
+                return Err(OptionsError::TokenAndUsers);
+            }
+        }
+        let mut names = HashSet::new();
+        if let Some(twice) =
+            self.users().map(|(_, user)| user.credential.name()).find(|name| !names.insert(*name))
+        {
+            return Err(OptionsError::Duplicate(twice.to_owned()));
+        }
+        let known = |name: &&String| names.contains(name.as_str());
+        if let Some(nobody) =
+            no_auth_user.iter().chain(&self.websocket.no_auth_user).find(|name| !known(name))
+        {
+            return Err(OptionsError::NoAuthUser(nobody.clone()));
+        }
+        if let Some(system) = &self.accounts.system
+            && system != SYSTEM
+            && !self.accounts.list.iter().any(|account| account.name == *system)
+        {
+            return Err(OptionsError::SystemAccount(system.clone()));
         }
         Ok(())
+    }
+
+    /// All users, each with its account where that is not the global one.
+    pub fn users(&self) -> impl Iterator<Item = (Option<&str>, &UserOptions)> {
+        let in_accounts = self
+            .accounts
+            .list
+            .iter()
+            .flat_map(|account| account.users.iter().map(|user| (Some(account.name.as_str()), user)));
+        self.auth.users.iter().flatten().map(|user| (None, user)).chain(in_accounts)
+    }
+
+    fn has_users(&self) -> bool {
+        self.auth.users.is_some() || self.accounts.list.iter().any(|account| !account.users.is_empty())
+    }
+
+    /// Whether a password stands in the configuration as it is.
+    #[must_use]
+    pub fn has_plain_passwords(&self) -> bool {
+        let plain = |secret: &Secret| !secret.is_hash();
+        let users = self.users().any(|(_, user)| match &user.credential {
+            Credential::Password(_, secret) => plain(secret) && !secret.reveal().is_empty(),
+            Credential::Nkey(_) => false,
+        });
+        users || self.auth.password.as_ref().is_some_and(plain)
+    }
+
+    /// Whether clients must show anything.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        self.users().next().is_some() || self.auth.user.is_some() || self.auth.token.is_some()
+    }
+
+    /// Whether only the system account has users. Then everybody else is let in without a word, as in the original.
+    #[must_use]
+    pub fn only_system_has_users(&self) -> bool {
+        let system = self.accounts.system.as_deref().unwrap_or(SYSTEM);
+        !self.auth.is_defined()
+            && self.auth.no_auth_user.is_none()
+            && matches!(self.accounts.list.as_slice(), [only] if only.name == system)
+    }
+
+    /// Time in which a client must have said who it is, counted from its arrival.
+    #[must_use]
+    pub fn auth_timeout(&self) -> Duration {
+        let handshake = self.tls.block.as_ref().map(|tls| tls.timeout);
+        let default = handshake.map_or(Duration::from_secs(2), |time| time + Duration::from_secs(1));
+        self.auth.timeout.unwrap_or(default) + handshake.unwrap_or_default()
     }
 
     /// The address that monitoring listens on.
     #[must_use]
     pub fn monitor_host(&self) -> &str {
-        let host = self.monitor.as_ref().and_then(|address| address.host.as_deref());
+        let host = self.monitor.address().and_then(|address| address.host.as_deref());
         host.unwrap_or(&self.listen.host)
     }
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Address, Given, Options};
+use super::faults::Faults;
+use super::websocket::WEBSOCKET;
+use super::{Address, Given, Options, Secret, TlsOptions, people, tls};
 
 /// One thing that can be set.
 #[derive(Debug)]
@@ -23,7 +25,18 @@ pub struct OptionSpec {
     /// What a reload does with a change.
     pub reload: Reload,
     /// Sets it.
-    pub set: fn(&mut Options, &Given<'_>) -> Result<(), String>,
+    pub set: Setter,
+    /// What it is now, for those that cannot change while the server runs.
+    pub show: Option<fn(&Options) -> String>,
+}
+
+/// How an option is set.
+#[derive(Debug)]
+pub enum Setter {
+    /// By a value.
+    Value(fn(&mut Options, &Given<'_>) -> Result<(), Faults>),
+    /// By a `tls` block; where it is kept.
+    Tls(fn(&mut Options) -> &mut Option<TlsOptions>),
 }
 
 /// What a reload does with a change of an option.
@@ -35,23 +48,36 @@ pub enum Reload {
     Restart,
 }
 
-/// A name that nats-server knows and that stands for something not built yet.
-#[derive(Debug, Clone, Copy)]
-pub struct Later {
-    /// The names.
-    pub names: &'static [&'static str],
-    /// What they stand for.
-    pub what: &'static str,
-}
-
-const fn spec(
+pub(super) const fn spec(
     keys: &'static [&'static str],
     doc: &'static str,
     default: &'static str,
     example: &'static str,
-    set: fn(&mut Options, &Given<'_>) -> Result<(), String>,
+    set: fn(&mut Options, &Given<'_>) -> Result<(), Faults>,
 ) -> OptionSpec {
-    OptionSpec { keys, flags: &[], value: "", doc, default, example, reload: Reload::Live, set }
+    let set = Setter::Value(set);
+    OptionSpec { keys, flags: &[], value: "", doc, default, example, reload: Reload::Live, set, show: None }
+}
+
+/// A `tls` block.
+pub(super) const fn tls_block(
+    keys: &'static [&'static str],
+    doc: &'static str,
+    place: fn(&mut Options) -> &mut Option<TlsOptions>,
+) -> OptionSpec {
+    let example = "{cert_file: \"server.pem\", key_file: \"server-key.pem\"}";
+    let set = Setter::Tls(place);
+    OptionSpec {
+        keys,
+        flags: &[],
+        value: "",
+        doc,
+        default: "none",
+        example,
+        reload: Reload::Live,
+        set,
+        show: None,
+    }
 }
 
 impl OptionSpec {
@@ -61,9 +87,27 @@ impl OptionSpec {
         self
     }
 
-    const fn restart(mut self) -> Self {
+    /// Marks what cannot change while the server runs, and says how to see whether it would.
+    pub(super) const fn restart(mut self, show: fn(&Options) -> String) -> Self {
         self.reload = Reload::Restart;
+        self.show = Some(show);
         self
+    }
+
+    /// Sets the option.
+    ///
+    /// # Errors
+    /// What is wrong with the value.
+    pub fn apply(&self, options: &mut Options, given: &Given<'_>) -> Result<(), Faults> {
+        match self.set {
+            Setter::Value(set) => set(options, given),
+            Setter::Tls(place) => match given {
+                Given::Key(midge_conf::Value::Map(map)) => {
+                    tls::apply(place(options).get_or_insert_default(), map)
+                }
+                _ => Err(given.wrong("a block").into()),
+            },
+        }
     }
 
     /// Whether the flag stands alone.
@@ -73,8 +117,8 @@ impl OptionSpec {
     }
 }
 
-fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
-    *place = value?;
+pub(super) fn put<T>(place: &mut T, value: Result<T, impl Into<Faults>>) -> Result<(), Faults> {
+    *place = value.map_err(Into::into)?;
     Ok(())
 }
 
@@ -89,18 +133,22 @@ fn positive(given: &Given<'_>) -> Result<Duration, String> {
 }
 
 /// All that can be set, in the order in which the help shows it.
-pub static TABLE: &[OptionSpec] = &[
+pub fn table() -> impl Iterator<Item = &'static OptionSpec> {
+    TABLE.iter().chain(WEBSOCKET)
+}
+
+static TABLE: &[OptionSpec] = &[
     // Where to listen, and who this is.
     spec(&["host", "net"], "Address to listen on for clients.", "0.0.0.0", "\"127.0.0.1\"", |o, v| {
         put(&mut o.listen.host, v.text())
     })
     .flag(&["a", "addr", "net"], "host")
-    .restart(),
+    .restart(|o| o.listen.host.clone()),
     spec(&["port"], "Port for clients; -1 for any that is free.", "4222", "4222", |o, v| {
         put(&mut o.listen.port, v.port(4222))
     })
     .flag(&["p", "port"], "port")
-    .restart(),
+    .restart(|o| o.listen.port.to_string()),
     spec(
         &["listen"],
         "Address and port, or only the port, to listen on for clients.",
@@ -113,12 +161,12 @@ pub static TABLE: &[OptionSpec] = &[
             Ok(())
         },
     )
-    .restart(),
+    .restart(|o| format!("{}:{}", o.listen.host, o.listen.port)),
     spec(&["server_name"], "Name of this server.", "its id", "\"n1\"", |o, v| {
         put(&mut o.name, v.text().map(Some))
     })
     .flag(&["n", "name", "server_name"], "name")
-    .restart(),
+    .restart(|o| format!("{:?}", o.name)),
     spec(
         &["client_advertise"],
         "Address that clients are told to connect to.",
@@ -131,7 +179,7 @@ pub static TABLE: &[OptionSpec] = &[
                 Ok(address) => address,
                 // A host alone stands for the client port.
                 Err(_) if !text.contains(':') => Address { host: Some(text), port },
-                Err(why) => return Err(why),
+                Err(why) => return Err(why.into()),
             };
             o.listen.advertise = Some(address);
             Ok(())
@@ -161,7 +209,7 @@ pub static TABLE: &[OptionSpec] = &[
         "2",
         |o, v| put(&mut o.shards, v.within(0, 1024).map(|n| n as usize)),
     )
-    .restart(),
+    .restart(|o| o.shards.to_string()),
     spec(
         &["store_dir", "storedir"],
         "Folder for stored data. Nothing is stored without JetStream.",
@@ -170,7 +218,7 @@ pub static TABLE: &[OptionSpec] = &[
         |o, v| put(&mut o.store_dir, v.text().map(|path| Some(path.into()))),
     )
     .flag(&["sd", "store_dir"], "dir")
-    .restart(),
+    .restart(|o| format!("{:?}", o.store_dir)),
     // Monitoring.
     spec(
         &["http_port", "monitor_port"],
@@ -179,29 +227,68 @@ pub static TABLE: &[OptionSpec] = &[
         "8222",
         |o, v| {
             if v.int()? == 0 {
-                o.monitor = None;
+                o.monitor.http = None;
                 return Ok(());
             }
-            let host = o.monitor.take().and_then(|monitor| monitor.host);
-            put(&mut o.monitor, v.port(0).map(|port| Some(Address { host, port })))
+            let host = o.monitor.http.take().and_then(|monitor| monitor.host);
+            put(&mut o.monitor.http, v.port(0).map(|port| Some(Address { host, port })))
         },
     )
     .flag(&["m", "http_port"], "port")
-    .restart(),
+    .restart(|o| format!("{:?}", o.monitor.http)),
     spec(
         &["http"],
         "Address and port, or only the port, for monitoring over HTTP.",
         "none",
         "\"127.0.0.1:8222\"",
-        |o, v| put(&mut o.monitor, v.address(8222).map(Some)),
+        |o, v| put(&mut o.monitor.http, v.address(8222).map(Some)),
     )
-    .restart(),
+    .restart(|o| format!("{:?}", o.monitor.http)),
+    spec(
+        &["https_port"],
+        "Port for monitoring over HTTPS, with the certificate of the tls block; -1 for any that is free.",
+        "none",
+        "8443",
+        |o, v| {
+            if v.int()? == 0 {
+                o.monitor.https = None;
+                return Ok(());
+            }
+            let host = o.monitor.https.take().and_then(|monitor| monitor.host);
+            put(&mut o.monitor.https, v.port(0).map(|port| Some(Address { host, port })))
+        },
+    )
+    .flag(&["ms", "https_port"], "port")
+    .restart(|o| format!("{:?}", o.monitor.https)),
+    spec(
+        &["https"],
+        "Address and port, or only the port, for monitoring over HTTPS.",
+        "none",
+        "\"127.0.0.1:8443\"",
+        |o, v| put(&mut o.monitor.https, v.address(8443).map(Some)),
+    )
+    .restart(|o| format!("{:?}", o.monitor.https)),
+    spec(&["http_base_path"], "Path that monitoring is below.", "/", "\"/nats\"", |o, v| {
+        put(&mut o.monitor.base_path, v.text().map(|path| path.trim_matches('/').to_owned()))
+    })
+    .restart(|o| o.monitor.base_path.clone()),
     // Logging.
     spec(&["log_file", "logfile"], "File to log to.", "standard error", "\"/tmp/midged.log\"", |o, v| {
         put(&mut o.log.file, v.text().map(|path| Some(path.into())))
     })
-    .flag(&["l", "log"], "file")
-    .restart(),
+    .flag(&["l", "log"], "file"),
+    spec(&["syslog"], "Log to the system's log, unless there is a log file.", "false", "true", |o, v| {
+        put(&mut o.log.syslog, v.boolean())
+    })
+    .flag(&["s", "syslog"], ""),
+    spec(
+        &["remote_syslog"],
+        "Syslog to log to, unless there is a log file: udp://, tcp://, unix:// or unixgram://.",
+        "none",
+        "\"udp://127.0.0.1:514\"",
+        |o, v| put(&mut o.log.remote_syslog, v.text().map(Some)),
+    )
+    .flag(&["r", "remote_syslog"], "url"),
     spec(&["logtime"], "Begin each line with the time.", "true", "true", |o, v| {
         put(&mut o.log.time, v.boolean())
     })
@@ -264,20 +351,105 @@ pub static TABLE: &[OptionSpec] = &[
         "Password of that user.",
         "none",
         "\"s3cret\"",
-        |o, v| put(&mut o.auth.password, v.text().map(Some)),
+        |o, v| put(&mut o.auth.password, v.text().map(|text| Some(Secret::new(text)))),
     )
     .flag(&["pass"], "password"),
     spec(&["authorization.token"], "Token that clients must show.", "none", "\"t0ken\"", |o, v| {
-        put(&mut o.auth.token, v.text().map(Some))
+        put(&mut o.auth.token, v.text().map(|text| Some(Secret::new(text))))
     })
     .flag(&["auth"], "token"),
-    spec(&["authorization.timeout"], "Time in which clients must show it.", "2s", "2.5", |o, v| {
-        put(&mut o.limits.auth_timeout, v.seconds())
+    spec(
+        &["authorization.users"],
+        "Users of the global account, each with user and password or with nkey, permissions and connection_types.",
+        "none",
+        "[{user: \"a\", password: \"b\", permissions: {publish: \"a.>\", subscribe: {deny: \"b\"}}}]",
+        |o, v| put(&mut o.auth.users, people::users(v).map(Some)),
+    ),
+    spec(
+        &[
+            "authorization.default_permissions",
+            "authorization.default_permission",
+            "authorization.permissions",
+        ],
+        "What those users may do of whom nothing else is said.",
+        "everything",
+        "{publish: \"a.>\", allow_responses: {max: 2, expires: \"1m\"}}",
+        |o, v| put(&mut o.auth.default_permissions, people::permissions(v).map(Some)),
+    ),
+    spec(
+        &["authorization.timeout"],
+        "Time in which clients must show it; one second more than TLS's, where there is TLS.",
+        "2s",
+        "2.5",
+        |o, v| put(&mut o.auth.timeout, v.seconds().map(Some)),
+    ),
+    spec(
+        &["no_auth_user"],
+        "User or nkey that somebody is who shows nothing.",
+        "none",
+        "\"guest\"",
+        |o, v| put(&mut o.auth.no_auth_user, v.text().map(Some)),
+    ),
+    spec(
+        &["accounts"],
+        "Accounts: names, or blocks with users, default_permissions and limits (max_connections, max_subscriptions, max_payload).",
+        "only the global one",
+        "{A: {users: [{user: \"a\", password: \"b\"}], limits: {max_connections: 10}}}",
+        |o, v| put(&mut o.accounts.list, people::accounts(v)),
+    ),
+    spec(
+        &["system_account", "system"],
+        "Account for the server's own services.",
+        "$SYS",
+        "\"SYS\"",
+        |o, v| put(&mut o.accounts.system, v.text().map(Some)),
+    )
+    .restart(|o| format!("{:?}", o.accounts.system)),
+    spec(
+        &["no_system_account", "no_system", "no_sys_acc"],
+        "Offer no services and events in a system account.",
+        "false",
+        "true",
+        |o, v| put(&mut o.accounts.no_system, v.boolean()),
+    )
+    .restart(|o| o.accounts.no_system.to_string()),
+    // TLS.
+    tls_block(&["tls"], "TLS for clients.", |o| &mut o.tls.block),
+    spec(&["allow_non_tls"], "Let clients do without TLS, too.", "false", "true", |o, v| {
+        put(&mut o.tls.allow_plain, v.boolean())
     }),
+    spec(&[], "Speak TLS with clients.", "false", "true", |o, v| {
+        if v.boolean()? {
+            o.tls.block.get_or_insert_default();
+        } else {
+            o.tls.block = None;
+        }
+        Ok(())
+    })
+    .flag(&["tls"], ""),
+    spec(&[], "File with the server's certificate chain (PEM).", "none", "\"server.pem\"", |o, v| {
+        put(
+            &mut o.tls.block.get_or_insert_default().first_certificate().certificate,
+            v.text().map(Into::into),
+        )
+    })
+    .flag(&["tlscert"], "file"),
+    spec(&[], "File with its private key (PEM).", "none", "\"server-key.pem\"", |o, v| {
+        put(&mut o.tls.block.get_or_insert_default().first_certificate().key, v.text().map(Into::into))
+    })
+    .flag(&["tlskey"], "file"),
+    spec(&[], "Speak TLS, and ask clients for a certificate.", "false", "true", |o, v| {
+        put(&mut o.tls.block.get_or_insert_default().verify, v.boolean())
+    })
+    .flag(&["tlsverify"], ""),
+    spec(&[], "File with the authorities of clients' certificates (PEM).", "none", "\"ca.pem\"", |o, v| {
+        put(&mut o.tls.block.get_or_insert_default().ca_file, v.text().map(|path| Some(path.into())))
+    })
+    .flag(&["tlscacert"], "file"),
     // Limits.
     spec(
         &["max_connections", "max_conn"],
-        "Most client connections; 0 for any number.",
+        "Most client connections; with 0, nobody is let in.",
         "65536",
         "1000",
         |o, v| put(&mut o.limits.max_connections, limit(v)),
@@ -308,7 +480,7 @@ pub static TABLE: &[OptionSpec] = &[
     spec(&["max_closed_clients"], "Ended connections that monitoring remembers.", "10000", "1000", |o, v| {
         put(&mut o.max_closed_clients, v.size())
     })
-    .restart(),
+    .restart(|o| o.max_closed_clients.to_string()),
     spec(&["ping_interval"], "Time between PINGs.", "2m", "\"30s\"", |o, v| {
         put(&mut o.limits.ping_interval, positive(v))
     }),
@@ -332,7 +504,7 @@ pub static TABLE: &[OptionSpec] = &[
     spec(&["no_header_support"], "Take no messages with headers.", "false", "true", |o, v| {
         put(&mut o.limits.headers, v.boolean().map(|off| !off))
     })
-    .restart(),
+    .restart(|o| o.limits.headers.to_string()),
     // Leaving.
     spec(
         &["lame_duck_duration"],
@@ -342,9 +514,10 @@ pub static TABLE: &[OptionSpec] = &[
         |o, v| {
             let time = v.duration()?;
             if time < Duration::from_secs(30) {
-                return Err(format!("invalid lame_duck_duration of {time:?}, minimum is 30 seconds"));
+                return Err(format!("invalid lame_duck_duration of {time:?}, minimum is 30 seconds").into());
             }
-            put(&mut o.lame_duck.duration, Ok(time))
+            o.lame_duck.duration = time;
+            Ok(())
         },
     ),
     spec(
@@ -354,95 +527,4 @@ pub static TABLE: &[OptionSpec] = &[
         "\"5s\"",
         |o, v| put(&mut o.lame_duck.grace, v.duration()),
     ),
-];
-
-const fn later(names: &'static [&'static str], what: &'static str) -> Later {
-    Later { names, what }
-}
-
-/// Keys that nats-server knows and that are refused by name.
-pub static UNSUPPORTED_KEYS: &[Later] = &[
-    later(
-        &[
-            "accounts",
-            "no_auth_user",
-            "system_account",
-            "system",
-            "no_system_account",
-            "no_system",
-            "no_sys_acc",
-            "default_sentinel",
-        ],
-        "accounts",
-    ),
-    later(
-        &[
-            "authorization.users",
-            "authorization.default_permission",
-            "authorization.default_permissions",
-            "authorization.permissions",
-        ],
-        "several users and permissions",
-    ),
-    later(&["authorization.auth_callout", "authorization.auth_hook"], "authentication by callout"),
-    later(&["authorization.proxy_required", "proxies", "proxy_protocol"], "proxies"),
-    later(&["mappings", "maps"], "subject mappings"),
-    later(&["https", "https_port", "http_base_path"], "monitoring over HTTPS and below a path"),
-    later(&["cluster", "gateway", "connect_error_reports", "reconnect_error_reports"], "clusters"),
-    later(&["leafnodes", "leaf"], "leafnodes"),
-    later(&["jetstream", "default_js_domain"], "JetStream"),
-    later(&["syslog", "remote_syslog"], "logging to syslog"),
-    later(&["prof_port", "prof_block_rate"], "profiling"),
-    later(&["tls", "allow_non_tls", "ocsp", "ocsp_cache"], "TLS"),
-    later(&["write_timeout"], "another policy for write deadlines"),
-    later(
-        &[
-            "operator",
-            "operators",
-            "roots",
-            "root",
-            "root_operators",
-            "root_operator",
-            "trusted",
-            "trusted_keys",
-        ],
-        "operators and JWTs",
-    ),
-    later(
-        &[
-            "resolver",
-            "account_resolver",
-            "accounts_resolver",
-            "resolver_tls",
-            "resolver_preload",
-            "resolver_pinned_accounts",
-        ],
-        "operators and JWTs",
-    ),
-    later(&["websocket", "ws"], "WebSocket"),
-    later(&["mqtt"], "MQTT"),
-    later(&["server_tags", "server_metadata", "feature_flags"], "tags and feature flags"),
-    later(&["trace_headers"], "traces of headers alone"),
-    later(&["disable_sublist_cache", "no_sublist_cache"], "running without the match cache"),
-];
-
-/// Flags that nats-server knows and that are refused by name.
-pub static UNSUPPORTED_FLAGS: &[Later] = &[
-    later(&["ms", "https_port"], "monitoring over HTTPS"),
-    later(&["s", "syslog", "r", "remote_syslog"], "logging to syslog"),
-    later(&["js", "jetstream"], "JetStream"),
-    later(&["tls", "tlscert", "tlskey", "tlsverify", "tlscacert", "help_tls"], "TLS"),
-    later(
-        &[
-            "routes",
-            "cluster",
-            "cluster_name",
-            "no_advertise",
-            "cluster_advertise",
-            "connect_retries",
-            "cluster_listen",
-        ],
-        "clusters",
-    ),
-    later(&["profile"], "profiling"),
 ];

@@ -11,8 +11,8 @@ use midge_wire::{ClientGrammar, ClientOp, Pub, Sub, Unsub, encode, subject};
 use super::{Flow, Role, sealed};
 use crate::router::{NewSub, SubscribeError};
 use crate::session::Tick;
-use crate::session::core::{Core, Phase};
-use crate::session::event::{AuthRequest, Event, Refusal, SessionError, Verdict};
+use crate::session::core::{Core, May};
+use crate::session::event::{Event, Refusal, SessionError};
 
 /// The queue group that the original keeps for itself.
 const SYSTEM_QUEUE: &[u8] = b"_sys_";
@@ -57,7 +57,8 @@ impl Role for Client {
     type Grammar = ClientGrammar;
 
     fn greet(&mut self, core: &mut Core, tick: &mut Tick<'_>) {
-        let info = core.router.info_for(&core.conn);
+        let mut info = core.router.info_for(&core.conn);
+        info.nonce = core.nonce.to_string();
         core.conn.append_info(&info, tick.worker);
     }
 
@@ -99,24 +100,10 @@ impl Role for Client {
         Ok(Flow::Go)
     }
 
-    fn on_verdict(
-        &mut self,
-        core: &mut Core,
-        verdict: Verdict,
-        tick: &mut Tick<'_>,
-    ) -> Result<(), SessionError> {
-        if core.phase != Phase::Authenticating {
-            return Ok(());
-        }
-        match verdict {
-            Verdict::Welcome(account) => {
-                if !Arc::ptr_eq(&account, &core.account) {
-                    core.bind(account);
-                }
-                core.phase = Phase::Ready;
-                self.connected(core, tick)
-            }
-            Verdict::Refused => Err(SessionError::Authorization),
+    fn on_welcome(&mut self, core: &mut Core, tick: &mut Tick<'_>) -> Result<(), SessionError> {
+        match &self.hello {
+            Some(_) => self.connected(core, tick),
+            None => Ok(()),
         }
     }
 }
@@ -129,7 +116,7 @@ impl Client {
         core.timers.auth = None;
         let spread = tick.worker.random_below(1024) as u32;
         let short = !core.limits.disable_short_first_ping;
-        core.timers.restart(tick.now, core.limits.ping_interval, short, spread);
+        core.timers.restart(tick.now, core.ping_interval(), short, spread);
         let incoming = core.conn.incoming();
         if incoming.rtt.load(Ordering::Relaxed) == 0 {
             let since = tick.now.saturating_duration_since(core.conn.started()).as_nanos().max(1);
@@ -146,20 +133,15 @@ impl Client {
             headers: connect.headers && core.limits.headers,
             no_responders: connect.no_responders,
         };
-        let wants_account = connect.wants_account;
-        let request = AuthRequest { connect: connect.clone(), nonce: String::new() };
+        let claims = connect.clone();
         connect.forget_secrets();
         self.hello = Some(Arc::new(connect));
-        if core.router.auth_required() {
-            if wants_account {
-                return Err(SessionError::Authorization);
-            }
-            core.phase = Phase::Authenticating;
-            core.emit(Event::Authenticate(Box::new(request)));
-            return Ok(Flow::Verdict);
-        }
-        if wants_account {
+        if claims.wants_account {
             return Err(SessionError::Authorization);
+        }
+        if core.conn.entrance().asks {
+            core.ask(claims);
+            return Ok(Flow::Verdict);
         }
         self.connected(core, tick)?;
         Ok(Flow::Limits)
@@ -180,6 +162,7 @@ impl Client {
             state.takes_info = protocol >= 1 && self.answered;
             state.hello = self.hello.clone();
         }
+        core.emit(Event::Connected);
         if self.options.verbose {
             core.send(encode::OK, tick);
         }
@@ -192,22 +175,36 @@ impl Client {
         if self.options.pedantic && !subject::is_valid_literal(message.subject) {
             core.refuse(Refusal::PublishSubject, tick);
         }
-        if let Some(refusal) = reserved(core, message) {
-            core.refuse(refusal, tick);
-            return;
+        // What was allowed on this subject a moment ago still is.
+        let same = core.same_again(message.subject, tick);
+        let may = match &same {
+            Some(_) => May::Always,
+            None => may_publish(core, message.subject, tick),
+        };
+        if may == May::Not {
+            return core.refuse(Refusal::Publish(message.subject.to_vec()), tick);
+        }
+        if is_reserved_reply(message.reply) {
+            return core.refuse(Refusal::Reply(message.reply.to_vec()), tick);
         }
         if self.options.verbose {
             core.send(encode::OK, tick);
         }
-        let sent = core.deliver(message, self.options.echo, tick);
+        let set = same.unwrap_or_else(|| tick.worker.matches(&core.account, message.subject, &core.router));
+        let sent = core.deliver(&set, message, self.options.echo, tick);
+        if may == May::Always {
+            core.remember(set);
+        }
         if sent == 0 && self.options.no_responders && !message.reply.is_empty() {
             no_responders(core, message, tick);
         }
     }
 
     fn subscribe(&self, core: &mut Core, sub: &Sub<'_>, tick: &mut Tick<'_>) {
-        if sub.queue == SYSTEM_QUEUE {
-            core.refuse(Refusal::Subscribe(sub.subject.to_vec(), sub.queue.to_vec()), tick);
+        let allowed = core.permissions.as_ref().is_none_or(|may| may.may_subscribe(sub.subject, sub.queue));
+        if !allowed || sub.queue == SYSTEM_QUEUE {
+            let refusal = Refusal::Subscribe(sub.subject.into(), sub.queue.into(), sub.sid.into());
+            core.refuse(refusal, tick);
             return;
         }
         let most = core.limits.max_subscription_tokens;
@@ -256,29 +253,28 @@ fn pong(core: &mut Core, tick: &Tick<'_>) {
     }
 }
 
-/// Whether a client may not publish this because only servers do.
-#[inline]
-fn reserved(core: &Core, message: &Pub<'_>) -> Option<Refusal> {
-    let begins = |prefixes: &[&[u8]], name: &[u8]| {
-        prefixes.iter().any(|prefix| name.len() > prefix.len() && name.starts_with(prefix))
-    };
-    let name = message.subject;
+/// Whether the client may publish on `name`, where only servers and the system account publish included.
+fn may_publish(core: &Core, name: &[u8], tick: &Tick<'_>) -> May {
     if matches!(name.first(), Some(b'_' | b'$')) {
         let system = name.starts_with(SYSTEM_SUBJECTS) && !core.account.is_system();
         if system || begins(&SERVER_SUBJECTS, name) {
-            return Some(Refusal::Publish(name.to_vec()));
+            return May::Not;
         }
     }
-    let reply = message.reply;
-    if matches!(reply.first(), Some(b'_' | b'$')) && (begins(&SERVER_REPLIES, reply) || reply == b"_R_.") {
-        return Some(Refusal::Reply(reply.to_vec()));
-    }
-    None
+    core.may_publish(name, tick.now)
+}
+
+fn is_reserved_reply(reply: &[u8]) -> bool {
+    matches!(reply.first(), Some(b'_' | b'$')) && (begins(&SERVER_REPLIES, reply) || reply == b"_R_.")
+}
+
+fn begins(prefixes: &[&[u8]], name: &[u8]) -> bool {
+    prefixes.iter().any(|prefix| name.len() > prefix.len() && name.starts_with(prefix))
 }
 
 /// Tells a requester that nobody listens: an empty message with status 503 on its own reply subscription.
 fn no_responders(core: &mut Core, message: &Pub<'_>, tick: &mut Tick<'_>) {
-    let set = tick.worker.matches(&core.account, message.reply, core.router.conns());
+    let set = tick.worker.matches(&core.account, message.reply, &core.router);
     let own = set.plain.iter().find(|target| target.conn.cid() == core.conn.cid());
     let Some(target) = own else { return };
     let mut headers = Vec::with_capacity(40 + message.subject.len());

@@ -6,7 +6,7 @@ use midge_wire::Grammar;
 
 use super::Tick;
 use super::core::Core;
-use super::event::{SessionError, Verdict};
+use super::event::SessionError;
 
 /// One kind of peer: its language, and what its operations do. Everything else is [`Core`]'s.
 pub trait Role: sealed::Sealed + Send + Sized + 'static {
@@ -27,16 +27,11 @@ pub trait Role: sealed::Sealed + Send + Sized + 'static {
         tick: &mut Tick<'_>,
     ) -> Result<Flow, SessionError>;
 
-    /// Takes the answer to who the peer is.
+    /// Goes on with a peer that was found to be somebody.
     ///
     /// # Errors
     /// The peer may not stay.
-    fn on_verdict(
-        &mut self,
-        core: &mut Core,
-        verdict: Verdict,
-        tick: &mut Tick<'_>,
-    ) -> Result<(), SessionError>;
+    fn on_welcome(&mut self, core: &mut Core, tick: &mut Tick<'_>) -> Result<(), SessionError>;
 
     /// What the decoder must know of the negotiation.
     fn limits(&self, core: &Core) -> midge_wire::Limits;

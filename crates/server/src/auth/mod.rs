@@ -1,0 +1,377 @@
+//! Who may connect: what the options say, ready to be asked.
+//!
+//! Order and outcome of the checks are those of nats-server 2.15 (`server/auth.go`,
+//! `processClientOrLeafAuthentication`), for configurations without operators.
+
+mod certificate;
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use midge_identity::challenge;
+use midge_router::{AccountLimits, Grant, Permissions, Router, Tag, Verdict};
+use midge_wire::json::Connect;
+use subtle::ConstantTimeEq;
+use tokio::sync::Semaphore;
+use tracing::{debug, warn};
+
+pub(crate) use certificate::subject_of;
+
+use crate::carrier::Carrier;
+use crate::options::{ConnectionType, Credential, Options, Secret, UserOptions, WebSocketOptions};
+
+/// Passwords that are hashed at the same time. Hashing is meant to take long; it must not take every thread.
+const HASHING: usize = 2;
+
+/// Everybody who may connect.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    users: HashMap<String, User>,
+    standard: Door,
+    websocket: Door,
+    anyone: Arc<Grant>,
+    hashing: Arc<Semaphore>,
+}
+
+/// What is asked of those who come by one kind of connection, beside users.
+#[derive(Debug, Default)]
+struct Door {
+    asks: bool,
+    single: Option<(String, Secret)>,
+    token: Option<Secret>,
+    /// The user that somebody is who says nothing.
+    anonymous: Option<String>,
+    /// Whether the certificate says who somebody is.
+    maps: bool,
+}
+
+#[derive(Debug)]
+struct User {
+    options: UserOptions,
+    grant: Arc<Grant>,
+}
+
+/// How somebody has logged in. Left with the grant as its tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Login {
+    /// As the one user.
+    Single(String, Secret),
+    /// By the token.
+    Token(Secret),
+    /// As one of many.
+    User(Box<UserOptions>),
+}
+
+impl Login {
+    pub(crate) fn of(grant: &Grant) -> Option<Arc<Self>> {
+        grant.tag.clone()?.downcast().ok()
+    }
+
+    /// Whom log lines name: `user:alice`.
+    pub(crate) fn label(&self) -> String {
+        match self {
+            Self::Single(name, _) => format!("user:{name}"),
+            Self::Token(_) => "token".to_owned(),
+            Self::User(user) => match &user.credential {
+                Credential::Password(name, _) => format!("user:{name}"),
+                Credential::Nkey(key) => format!("nkey:{key}"),
+            },
+        }
+    }
+}
+
+/// Whom somebody says that he is, for log lines; nothing secret.
+pub(crate) fn claimed(connect: &Connect) -> Option<String> {
+    if !connect.nkey.is_empty() {
+        Some(format!("Nkey \"{}\"", connect.nkey.escape_debug()))
+    } else if !connect.user.is_empty() {
+        Some(format!("User \"{}\"", connect.user.escape_debug()))
+    } else if !connect.auth_token.is_empty() {
+        Some("Token \"[REDACTED]\"".to_owned())
+    } else {
+        None
+    }
+}
+
+/// The answer to who somebody is.
+pub(crate) enum Decision {
+    Now(Verdict),
+    /// It takes long and goes on elsewhere.
+    Later(Pin<Box<dyn Future<Output = Verdict> + Send>>),
+}
+
+/// What becomes of somebody who is connected when the options change.
+#[derive(Debug)]
+pub(crate) enum Again {
+    /// Stays, and may do this from now on.
+    Stays(Arc<Grant>),
+    /// Is somebody else now, or nobody: goes without a word.
+    Moved,
+    /// Would not be let in any more.
+    Refused,
+}
+
+impl Directory {
+    /// Everybody of whom the options speak. Adds their accounts to the router.
+    pub(crate) fn new(options: &Options, router: &Arc<Router>) -> Self {
+        for account in &options.accounts.list {
+            router.add_account(&account.name).set_limits(account.limits);
+        }
+        for gone in router.accounts() {
+            let listed = options.accounts.list.iter().any(|account| account.name == **gone.name());
+            if !listed {
+                gone.set_limits(AccountLimits::default());
+            }
+        }
+        let mut made = Made::default();
+        let mut users = HashMap::new();
+        let default = options.auth.default_permissions.as_ref();
+        for (account, user) in options.users() {
+            let mut user = user.clone();
+            if account.is_none() && user.permissions.is_none() {
+                user.permissions = default.cloned();
+            }
+            let name = user.credential.name().to_owned();
+            let grant = Arc::new(Grant {
+                account: account.map_or_else(|| router.global_account(), |name| router.add_account(name)),
+                permissions: made.permissions(&user),
+                user: name.as_str().into(),
+                tag: Some(Arc::new(Login::User(Box::new(user.clone()))) as Tag),
+            });
+            users.insert(name, User { options: user, grant });
+        }
+        Self {
+            standard: Door::standard(options),
+            websocket: Door::websocket(options),
+            users,
+            anyone: router.anyone().clone(),
+            hashing: Arc::new(Semaphore::new(HASHING)),
+        }
+    }
+
+    fn door(&self, kind: ConnectionType) -> &Door {
+        match kind {
+            ConnectionType::Standard => &self.standard,
+            ConnectionType::WebSocket => &self.websocket,
+        }
+    }
+
+    /// Whether those who come so are asked who they are.
+    pub(crate) fn asks(&self, kind: ConnectionType) -> bool {
+        self.door(kind).asks
+    }
+
+    /// Whether somebody may come so who says nothing, and need not even send a CONNECT.
+    pub(crate) fn takes_strangers(&self, kind: ConnectionType) -> bool {
+        let user = self.door(kind).anonymous.as_ref().and_then(|name| self.users.get(name));
+        user.is_some_and(|user| {
+            matches!(user.options.credential, Credential::Password(..)) && user.may_come_by(kind)
+        })
+    }
+
+    /// Whether clients are given something to sign.
+    pub(crate) fn has_nkeys(&self) -> bool {
+        self.users.values().any(|user| matches!(user.options.credential, Credential::Nkey(_)))
+    }
+
+    /// Finds out who somebody is.
+    pub(crate) fn decide(&self, connect: &Connect, nonce: &str, carrier: Option<&Carrier>) -> Decision {
+        let kind = carrier.map_or(ConnectionType::Standard, |carrier| carrier.kind);
+        let door = self.door(kind);
+        let refused = Decision::Now(Verdict::Refused);
+        if !door.asks {
+            return Decision::Now(Verdict::Welcome(self.anyone.clone()));
+        }
+        if !connect.nkey.is_empty() && self.has_nkeys() {
+            return self.decide_key(connect, nonce, kind).unwrap_or(refused);
+        }
+        if self.users.is_empty() {
+            return self.decide_simple(door, connect);
+        }
+        if door.maps {
+            return self.decide_certificate(connect, carrier, kind);
+        }
+        let says_nothing =
+            connect.user.is_empty() && connect.pass.is_empty() && connect.auth_token.is_empty();
+        if says_nothing {
+            let anonymous = door.anonymous.as_ref().and_then(|name| self.users.get(name));
+            return match anonymous.filter(|user| user.may_come_by(kind)) {
+                Some(user) => Decision::Now(Verdict::Welcome(user.grant.clone())),
+                None => refused,
+            };
+        }
+        if connect.user.is_empty() {
+            return self.decide_simple(door, connect);
+        }
+        match self.users.get(&connect.user).filter(|user| user.may_come_by(kind)) {
+            Some(user) => match &user.options.credential {
+                Credential::Password(_, secret) => self.compare(secret, &connect.pass, &user.grant),
+                Credential::Nkey(_) => refused,
+            },
+            None => refused,
+        }
+    }
+
+    fn decide_key(&self, connect: &Connect, nonce: &str, kind: ConnectionType) -> Option<Decision> {
+        let user = self.users.get(&connect.nkey).filter(|user| user.may_come_by(kind))?;
+        let Credential::Nkey(key) = &user.options.credential else { return None };
+        let strangers = self.door(kind).anonymous.as_deref() == Some(key.as_str());
+        if !strangers && let Err(why) = challenge::verify(key, nonce, &connect.sig) {
+            debug!("Nkey \"{key}\": {why}");
+            return None;
+        }
+        Some(Decision::Now(Verdict::Welcome(user.grant.clone())))
+    }
+
+    fn decide_simple(&self, door: &Door, connect: &Connect) -> Decision {
+        let grant = |login: Login, user: &str| {
+            let grant =
+                Grant { user: user.into(), tag: Some(Arc::new(login) as Tag), ..Grant::clone(&self.anyone) };
+            Arc::new(grant)
+        };
+        match (&door.token, &door.single) {
+            (Some(token), _) => {
+                let grant = grant(Login::Token(token.clone()), "[REDACTED]");
+                self.compare(token, &connect.auth_token, &grant)
+            }
+            (None, Some((name, secret))) if *name == connect.user => {
+                let grant = grant(Login::Single(name.clone(), secret.clone()), name);
+                self.compare(secret, &connect.pass, &grant)
+            }
+            _ => Decision::Now(Verdict::Refused),
+        }
+    }
+
+    fn decide_certificate(
+        &self,
+        connect: &Connect,
+        carrier: Option<&Carrier>,
+        kind: ConnectionType,
+    ) -> Decision {
+        let facts = carrier.and_then(|carrier| carrier.tls.get());
+        let Some(certificate) = facts.and_then(|facts| facts.peer.first()) else {
+            debug!("User required in cert, no peer certificates found");
+            return Decision::Now(Verdict::Refused);
+        };
+        let names =
+            self.users.iter().filter(|(_, user)| user.may_come_by(kind)).map(|(name, _)| name.as_str());
+        let Some(user) = certificate::user_of(certificate, names).and_then(|name| self.users.get(&name))
+        else {
+            return Decision::Now(Verdict::Refused);
+        };
+        if !connect.user.is_empty() {
+            warn!("User {:?} found in connect proto, but user required from cert", connect.user);
+        }
+        match &user.options.credential {
+            Credential::Password(_, secret) => self.compare(secret, &connect.pass, &user.grant),
+            Credential::Nkey(_) => Decision::Now(Verdict::Refused),
+        }
+    }
+
+    /// Compares what was shown with what must be: at once, in constant time, or by hashing it on another thread.
+    fn compare(&self, secret: &Secret, shown: &str, grant: &Arc<Grant>) -> Decision {
+        let welcome = Verdict::Welcome(grant.clone());
+        if !secret.is_hash() {
+            let same = bool::from(secret.reveal().as_bytes().ct_eq(shown.as_bytes()));
+            return Decision::Now(if same { welcome } else { Verdict::Refused });
+        }
+        let (secret, shown, hashing) = (secret.clone(), shown.to_owned(), self.hashing.clone());
+        Decision::Later(Box::pin(async move {
+            let Ok(_turn) = hashing.acquire_owned().await else { return Verdict::Refused };
+            let verify = move || bcrypt::verify(shown, secret.reveal()).unwrap_or(false);
+            match tokio::task::spawn_blocking(verify).await {
+                Ok(true) => welcome,
+                _ => Verdict::Refused,
+            }
+        }))
+    }
+
+    /// What becomes of somebody who is connected already.
+    pub(crate) fn again(&self, grant: &Arc<Grant>, kind: ConnectionType) -> Again {
+        let door = self.door(kind);
+        match Login::of(grant).as_deref() {
+            Some(Login::User(old)) => match self.users.get(old.credential.name()) {
+                None => Again::Moved,
+                Some(new) if !Arc::ptr_eq(&new.grant.account, &grant.account) => Again::Moved,
+                Some(new) if new.options.credential != old.credential || !new.may_come_by(kind) => {
+                    Again::Refused
+                }
+                Some(new) => Again::Stays(new.grant.clone()),
+            },
+            Some(login) if door.asks => {
+                let same = match login {
+                    Login::Single(name, secret) => {
+                        door.single.as_ref() == Some(&(name.clone(), secret.clone()))
+                    }
+                    Login::Token(token) => door.token.as_ref() == Some(token),
+                    Login::User(_) => false,
+                };
+                if same { Again::Stays(grant.clone()) } else { Again::Refused }
+            }
+            None if door.asks => {
+                let stranger = door.anonymous.as_ref().and_then(|name| self.users.get(name));
+                match stranger.filter(|user| user.may_come_by(kind)) {
+                    Some(user) if Arc::ptr_eq(&user.grant.account, &grant.account) => {
+                        Again::Stays(user.grant.clone())
+                    }
+                    _ => Again::Refused,
+                }
+            }
+            _ => Again::Stays(self.anyone.clone()),
+        }
+    }
+}
+
+/// Permissions that have been made: users with the same rules share them.
+#[derive(Default)]
+struct Made(Vec<Arc<Permissions>>);
+
+impl Made {
+    fn permissions(&mut self, user: &UserOptions) -> Option<Arc<Permissions>> {
+        let rules = user.permissions.as_ref()?;
+        if let Some(same) = self.0.iter().find(|made| made.rules() == rules) {
+            return Some(same.clone());
+        }
+        let new = Arc::new(Permissions::new(rules.clone()));
+        self.0.push(new.clone());
+        Some(new)
+    }
+}
+
+impl Door {
+    fn standard(options: &Options) -> Self {
+        let auth = &options.auth;
+        Self {
+            asks: options.asks(),
+            single: auth.user.clone().map(|user| (user, auth.password.clone().unwrap_or_default())),
+            token: auth.token.clone(),
+            anonymous: auth.no_auth_user.clone(),
+            maps: options.tls.block.as_ref().is_some_and(|tls| tls.map),
+        }
+    }
+
+    fn websocket(options: &Options) -> Self {
+        let maps = options.websocket.tls.as_ref().is_some_and(|tls| tls.map);
+        let WebSocketOptions { auth, no_auth_user, .. } = &options.websocket;
+        if !options.websocket.has_own_auth() {
+            return Self { maps, ..Self::standard(options) };
+        }
+        Self {
+            asks: true,
+            single: auth.user.clone().map(|user| (user, auth.password.clone().unwrap_or_default())),
+            token: auth.token.clone(),
+            anonymous: no_auth_user.clone(),
+            maps,
+        }
+    }
+}
+
+impl User {
+    fn may_come_by(&self, kind: ConnectionType) -> bool {
+        self.options.connection_types.as_ref().is_none_or(|types| types.is_empty() || types.contains(&kind))
+    }
+}
+
+#[cfg(test)]
+mod tests;

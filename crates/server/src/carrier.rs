@@ -1,0 +1,100 @@
+//! What carries a connection, as far as somebody asks: authentication, monitoring, logs.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use midge_router::{CloseReason, Conn, Tag};
+use midge_wire::json::Connect;
+use rustls::pki_types::CertificateDer;
+use rustls::{ProtocolVersion, ServerConnection};
+
+use crate::options::ConnectionType;
+
+/// What carries a connection. Left with the connection as its tag, where it is not a plain socket.
+#[derive(Debug)]
+pub(crate) struct Carrier {
+    pub(crate) kind: ConnectionType,
+    /// What TLS's handshake has shown, once it has.
+    pub(crate) tls: OnceLock<TlsFacts>,
+    /// What cookies said.
+    pub(crate) cookies: CookieValues,
+    /// Why the connection ended, once it has: WebSocket says goodbye with it.
+    pub(crate) ended: OnceLock<CloseReason>,
+}
+
+/// What TLS's handshake has shown.
+#[derive(Debug)]
+pub(crate) struct TlsFacts {
+    /// Such as `1.3`.
+    pub(crate) version: &'static str,
+    pub(crate) suite: String,
+    /// Whether it came before the first INFO.
+    pub(crate) first: bool,
+    /// The peer's certificate and those that it is signed by.
+    pub(crate) peer: Vec<CertificateDer<'static>>,
+}
+
+impl TlsFacts {
+    /// What that connection's handshake has shown.
+    pub(crate) fn of(connection: &ServerConnection, first: bool) -> Self {
+        let version = match connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => "1.3",
+            Some(ProtocolVersion::TLSv1_2) => "1.2",
+            _ => "",
+        };
+        let suite = connection.negotiated_cipher_suite();
+        // rustls puts the version into the names of TLS 1.3.
+        let suite =
+            suite.and_then(|suite| suite.suite().as_str()).unwrap_or_default().replace("TLS13_", "TLS_");
+        let peer = connection.peer_certificates().unwrap_or_default();
+        Self { version, suite, first, peer: peer.iter().map(|one| one.clone().into_owned()).collect() }
+    }
+}
+
+/// Who somebody is by the cookies of a WebSocket request; empty where nothing was said.
+#[derive(Clone, Default)]
+pub(crate) struct CookieValues {
+    pub(crate) user: String,
+    pub(crate) password: String,
+    pub(crate) token: String,
+}
+
+impl CookieValues {
+    /// Says what a CONNECT leaves open.
+    pub(crate) fn complete(&self, connect: &mut Connect) {
+        for (said, cookie) in [
+            (&mut connect.user, &self.user),
+            (&mut connect.pass, &self.password),
+            (&mut connect.auth_token, &self.token),
+        ] {
+            if said.is_empty() {
+                said.clone_from(cookie);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for CookieValues {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CookieValues").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+impl Carrier {
+    pub(crate) fn new(kind: ConnectionType) -> Self {
+        Self { kind, tls: OnceLock::new(), cookies: CookieValues::default(), ended: OnceLock::new() }
+    }
+
+    pub(crate) fn websocket(cookies: CookieValues) -> Self {
+        Self { cookies, ..Self::new(ConnectionType::WebSocket) }
+    }
+
+    /// What carries that connection, if more than a plain socket.
+    pub(crate) fn of(conn: &Conn) -> Option<Arc<Self>> {
+        Self::from_tag(conn.tag()?)
+    }
+
+    pub(crate) fn from_tag(tag: &Tag) -> Option<Arc<Self>> {
+        tag.clone().downcast().ok()
+    }
+}

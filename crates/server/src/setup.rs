@@ -1,0 +1,105 @@
+//! Everything that is made from the options and changes with them as a whole.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use midge_router::{Arrival, Entrance, Router, Tag};
+use rustls::crypto::ring;
+
+use crate::auth::Directory;
+use crate::carrier::Carrier;
+use crate::options::{ConnectionType, Options, OptionsError, TlsOptions};
+use crate::tls::{Tls, TlsError};
+
+/// What is made from one set of options.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub(crate) options: Options,
+    pub(crate) directory: Directory,
+    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) websocket_tls: Option<Arc<Tls>>,
+    /// How WebSocket clients come in. Others come in by the router's own entrance.
+    websocket: Arc<Entrance>,
+}
+
+/// Why nothing can be made of the options.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// They do not go together.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// TLS cannot be spoken.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+impl Setup {
+    /// Makes everything, without touching what is there: only accounts are added to the router.
+    pub(crate) fn new(options: Options, router: &Arc<Router>) -> Result<Self, SetupError> {
+        options.check()?;
+        let make = |block: &Option<TlsOptions>, optional| {
+            block.as_ref().map(|block| Tls::new(block, optional)).transpose()
+        };
+        let tls = make(&options.tls.block, options.tls.allow_plain)?;
+        let websocket_tls = make(&options.websocket.tls, false)?;
+        let directory = Directory::new(&options, router);
+        let websocket = Arc::new(websocket_entrance(&options, &directory, websocket_tls.is_some()));
+        Ok(Self { options, directory, tls, websocket_tls, websocket })
+    }
+
+    /// How clients come in that are no WebSocket clients.
+    pub(crate) fn entrance(&self) -> Entrance {
+        let (options, directory) = (&self.options, &self.directory);
+        let kind = ConnectionType::Standard;
+        Entrance {
+            asks: directory.asks(kind),
+            announces: directory.asks(kind) && options.auth.no_auth_user.is_none(),
+            anonymous: directory.takes_strangers(kind),
+            timeout: options.auth_timeout(),
+            tls_required: self.tls.as_ref().is_some_and(|tls| !tls.optional),
+            tls_available: self.tls.as_ref().is_some_and(|tls| tls.optional),
+            tls_verify: self.tls.as_ref().is_some_and(|tls| tls.verify),
+            ping_interval: None,
+            address: None,
+        }
+    }
+
+    /// A client at the door, with something to sign where somebody's key is known.
+    pub(crate) fn arrival<'a>(&self, peer: &'a str, carrier: Option<&Arc<Carrier>>) -> Arrival<'a> {
+        let websocket = carrier.is_some_and(|carrier| carrier.kind == ConnectionType::WebSocket);
+        Arrival {
+            entrance: websocket.then(|| self.websocket.clone()),
+            nonce: if self.directory.has_nkeys() { nonce() } else { String::new() },
+            tag: carrier.map(|carrier| carrier.clone() as Tag),
+            ..Arrival::from(peer)
+        }
+    }
+}
+
+fn websocket_entrance(options: &Options, directory: &Directory, tls: bool) -> Entrance {
+    let kind = ConnectionType::WebSocket;
+    let block = &options.websocket;
+    let timeout = block.auth.timeout.or(options.auth.timeout).unwrap_or(Duration::from_secs(2));
+    Entrance {
+        asks: directory.asks(kind),
+        announces: directory.asks(kind),
+        anonymous: directory.takes_strangers(kind),
+        timeout,
+        tls_required: tls,
+        tls_available: tls,
+        tls_verify: options.tls.block.as_ref().is_some_and(|tls| tls.verify),
+        ping_interval: block.ping_interval,
+        address: Some((block.host.clone().unwrap_or_else(|| "0.0.0.0".to_owned()), block.port.unwrap_or(0))),
+    }
+}
+
+/// Random text. A system without randomness cannot do anything that keeps a secret: its connections get nothing to
+/// sign, and nobody comes in by a key.
+fn nonce() -> String {
+    let mut random = [0; midge_identity::challenge::NONCE_BYTES];
+    match ring::default_provider().secure_random.fill(&mut random) {
+        Ok(()) => midge_identity::challenge::nonce(random),
+        Err(_) => String::new(),
+    }
+}

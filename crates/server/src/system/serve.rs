@@ -1,0 +1,322 @@
+//! Requests to the server, over the system account and over each account of its own.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use midge_router::local::{Message, Outgoing};
+use midge_router::{Account, CloseReason, Conn, Permissions};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use tokio::task::JoinSet;
+use tracing::error;
+
+use super::event::Statsz;
+use crate::inside::Inside;
+use crate::monitor::{BadQuery, ENDPOINTS, Query, Style, account_info, account_stat};
+use crate::server::Server;
+
+/// Time between two reports of the server's figures, at first and at most. It doubles in between, as nats-server's.
+const REPORT: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+/// How often it is looked whether there are new accounts.
+const NEW_ACCOUNTS: Duration = Duration::from_millis(500);
+
+/// Answers requests until the task is aborted.
+pub(crate) async fn serve(server: Arc<Server>) {
+    if server.system().is_none() {
+        return;
+    }
+    let mut tasks = JoinSet::new();
+    tasks.spawn(system(server.clone()));
+    tasks.spawn(report(server.clone()));
+    let mut served = HashSet::new();
+    loop {
+        for account in server.router().accounts() {
+            if !account.is_system() && served.insert(account.index()) {
+                tasks.spawn(own(server.clone(), account));
+            }
+        }
+        tokio::time::sleep(NEW_ACCOUNTS).await;
+    }
+}
+
+/// Tells the server's figures again and again, to whoever listens.
+async fn report(server: Arc<Server>) {
+    let mut pause = REPORT.0;
+    loop {
+        tokio::time::sleep(pause).await;
+        server.tell_stats();
+        pause = (pause * 2).min(REPORT.1);
+    }
+}
+
+/// Answers users of the system account.
+async fn system(server: Arc<Server>) {
+    let inside = server.join(&server.router().system_account());
+    let by_id = format!("$SYS.REQ.SERVER.{}.*", server.id());
+    let subjects = [
+        "$SYS.REQ.SERVER.PING",
+        "$SYS.REQ.SERVER.PING.*",
+        &by_id,
+        "$SYS.REQ.ACCOUNT.*.*",
+        "$SYS.REQ.USER.INFO",
+        "$SYS.REQ.USER.*.INFO",
+    ];
+    if subscribe(&inside, &subjects) {
+        while let Some(message) = inside.next().await {
+            if !message.reply.is_empty() {
+                asked(&server, &inside, &message).await;
+            }
+        }
+    }
+}
+
+fn subscribe(inside: &Inside, subjects: &[&str]) -> bool {
+    let failed = subjects.iter().find_map(|subject| inside.subscribe(subject.as_bytes(), b"").err());
+    if let Some(why) = failed {
+        error!("The server's own services are not offered: {why}");
+    }
+    failed.is_none()
+}
+
+async fn asked(server: &Arc<Server>, inside: &Inside, message: &Message) {
+    let subject = String::from_utf8_lossy(&message.subject);
+    let words: Vec<&str> = subject.split('.').collect();
+    match words.as_slice() {
+        [_, _, "SERVER", "PING"] => statsz(server, inside, message),
+        [_, _, "SERVER", "PING", what] => to_server(server, inside, message, what),
+        [_, _, "SERVER", _, what @ ("RELOAD" | "KICK" | "LDM")] => order(server, inside, message, what).await,
+        [_, _, "SERVER", _, what] => to_server(server, inside, message, what),
+        [_, _, "ACCOUNT", "PING", "STATZ"] => of_account(server, inside, message, None, "STATZ"),
+        [_, _, "ACCOUNT", account, what] => of_account(server, inside, message, Some(account), what),
+        [_, _, "USER", ..] => user_info(server, inside, message),
+        _ => {}
+    }
+}
+
+/// Answers users of one account, about that account.
+async fn own(server: Arc<Server>, account: Arc<Account>) {
+    let inside = server.join(&account);
+    let subjects = [
+        "$SYS.REQ.USER.INFO",
+        "$SYS.REQ.ACCOUNT.PING.CONNZ",
+        "$SYS.REQ.SERVER.PING.CONNZ",
+        "$SYS.REQ.ACCOUNT.PING.STATZ",
+    ];
+    if !subscribe(&inside, &subjects) {
+        return;
+    }
+    while let Some(message) = inside.next().await {
+        if message.reply.is_empty() {
+            continue;
+        }
+        match &*message.subject {
+            b"$SYS.REQ.USER.INFO" => user_info(&server, &inside, &message),
+            subject if subject.ends_with(b".CONNZ") => {
+                of_account(&server, &inside, &message, Some(account.name()), "CONNZ");
+            }
+            _ => of_account(&server, &inside, &message, Some(account.name()), "STATZ"),
+        }
+    }
+}
+
+fn reply(inside: &Inside, message: &Message, body: &impl Serialize) {
+    let text = serde_json::to_string(body).unwrap_or_default();
+    let out = Outgoing { subject: &message.reply, payload: text.as_bytes(), ..Outgoing::default() };
+    inside.publish(&out, Instant::now());
+}
+
+/// What is answered (nats-server's `ServerAPIResponse`).
+#[derive(Serialize)]
+struct Answer<'a> {
+    server: super::ServerInfo<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Box<serde_json::value::RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ApiError>,
+}
+
+#[derive(Serialize)]
+struct ApiError {
+    code: u16,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    description: String,
+}
+
+/// Answers with what was read, or with why it was not.
+fn answer(server: &Server, inside: &Inside, message: &Message, read: Result<Option<String>, (u16, String)>) {
+    let (data, error) = match read {
+        Ok(text) => (text.and_then(|text| serde_json::value::RawValue::from_string(text).ok()), None),
+        Err((code, description)) => (None, Some(ApiError { code, description })),
+    };
+    reply(inside, message, &Answer { server: server.introduce(), data, error });
+}
+
+/// The options of a request; `None` where they are meant for other servers.
+fn options(server: &Server, message: &Message) -> Result<Option<Map<String, Value>>, (u16, String)> {
+    if message.payload.is_empty() {
+        return Ok(Some(Map::new()));
+    }
+    let options: Map<String, Value> =
+        serde_json::from_slice(&message.payload).map_err(|why| (400, why.to_string()))?;
+    let exact = options.get("exact_match").and_then(Value::as_bool).unwrap_or(false);
+    let host = server.setup().options.listen.host.clone();
+    for (key, own) in [("server_name", server.name()), ("host", &host), ("cluster", "")] {
+        let wanted = options.get(key).and_then(Value::as_str).unwrap_or_default();
+        let fits = if exact { own == wanted } else { own.contains(wanted) };
+        if !wanted.is_empty() && !fits {
+            return Ok(None);
+        }
+    }
+    let tags = options.get("tags").and_then(Value::as_array).is_some_and(|tags| !tags.is_empty());
+    let domain = options.get("domain").and_then(Value::as_str).is_some_and(|domain| !domain.is_empty());
+    Ok((!tags && !domain).then_some(options))
+}
+
+/// Something that monitoring tells, too.
+fn to_server(server: &Arc<Server>, inside: &Inside, message: &Message, what: &str) {
+    match what {
+        "STATSZ" => return statsz(server, inside, message),
+        "IDZ" => {
+            let host = &server.setup().options.listen.host;
+            return reply(
+                inside,
+                message,
+                &json!({ "name": server.name(), "host": host, "id": server.id() }),
+            );
+        }
+        _ => {}
+    }
+    // STATZ is an account's.
+    let Some(endpoint) = ENDPOINTS.iter().find(|endpoint| endpoint.name == what && what != "STATZ") else {
+        return;
+    };
+    let read = match options(server, message) {
+        Ok(None) => return,
+        Err(why) => Err(why),
+        Ok(Some(options)) => Query::from_json(&options)
+            .and_then(|query| (endpoint.read)(server, &query, Style::Compact))
+            .map(Some)
+            .map_err(|BadQuery(why)| (500, why)),
+    };
+    answer(server, inside, message, read);
+}
+
+fn statsz(server: &Server, inside: &Inside, message: &Message) {
+    match options(server, message) {
+        Ok(None) => {}
+        Ok(Some(_)) => reply(inside, message, &Statsz::of(server)),
+        Err(why) => answer(server, inside, message, Err(why)),
+    }
+}
+
+/// Something about one account, or about all.
+fn of_account(server: &Arc<Server>, inside: &Inside, message: &Message, account: Option<&str>, what: &str) {
+    let mut options = match options(server, message) {
+        Ok(Some(options)) => options,
+        Ok(None) => return,
+        Err(why) => return answer(server, inside, message, Err(why)),
+    };
+    let name = match what {
+        "CONNZ" | "SUBSZ" | "LEAFZ" => what,
+        "STATZ" => "STATZ",
+        "INFO" => {
+            let info = account_info(server, account.unwrap_or_default());
+            let read = info.map(|info| serde_json::to_string(&info).ok()).map_err(|BadQuery(why)| (500, why));
+            return answer(server, inside, message, read);
+        }
+        "CONNS" => {
+            let account = account.and_then(|name| server.router().account(name));
+            if let Some(account) = account.filter(|account| account.clients() > 0) {
+                reply(inside, message, &account_stat(server, &account));
+            }
+            return;
+        }
+        _ => return,
+    };
+    if let Some(account) = account {
+        let key = if name == "STATZ" { "accounts" } else { "account" };
+        options.insert(key.to_owned(), account.into());
+        options.insert("include_unused".to_owned(), true.into());
+        options.remove("acc");
+    }
+    if name == "SUBSZ" {
+        options.insert("subscriptions".to_owned(), true.into());
+    }
+    let Some(endpoint) = ENDPOINTS.iter().find(|endpoint| endpoint.name == name) else { return };
+    let read = Query::from_json(&options)
+        .and_then(|query| (endpoint.read)(server, &query, Style::Compact))
+        .map(Some)
+        .map_err(|BadQuery(why)| (500, why));
+    answer(server, inside, message, read);
+}
+
+/// Something to do.
+async fn order(server: &Arc<Server>, inside: &Inside, message: &Message, what: &str) {
+    let options = match options(server, message) {
+        Ok(Some(options)) => options,
+        Ok(None) => return,
+        Err(why) => return answer(server, inside, message, Err(why)),
+    };
+    if what == "RELOAD" {
+        let done = server.reload_from_source().await.map(|()| None).map_err(|why| (500, why));
+        return answer(server, inside, message, done);
+    }
+    let Some(cid) = options.get("cid").and_then(Value::as_u64) else {
+        return error!("{what} request without a cid: say {{\"cid\": N}}");
+    };
+    let client = server.router().client(cid);
+    let done = match (what, client) {
+        ("KICK", Some(client)) => {
+            client.close(CloseReason::Kicked);
+            Ok(None)
+        }
+        ("KICK", None) => Err((500, "no such client or leafnode id".to_owned())),
+        (_, Some(client)) if send_away(server, &client) => Ok(None),
+        (_, Some(_)) => Err((
+            500,
+            "client does not support Lame Duck Mode or is not ready to receive the notification".to_owned(),
+        )),
+        (_, None) => Err((500, "no such client id".to_owned())),
+    };
+    answer(server, inside, message, done);
+}
+
+fn send_away(server: &Server, client: &Arc<Conn>) -> bool {
+    let worker = server.driven_worker();
+    let mut worker = worker.lock();
+    server.router().send_away(client, &mut worker, Instant::now())
+}
+
+/// Tells somebody who he is.
+fn user_info(server: &Server, inside: &Inside, message: &Message) {
+    let grant = message.from.grant();
+    let account = grant.account.name();
+    let mut data = json!({ "user": &*grant.user, "account": &**account, "account_name": &**account });
+    if let (Some(permissions), Some(fields)) = (&grant.permissions, data.as_object_mut()) {
+        fields.insert("permissions".to_owned(), shown(permissions));
+    }
+    answer(server, inside, message, Ok(Some(data.to_string())));
+}
+
+/// Permissions as nats-server's `Permissions` print them.
+fn shown(permissions: &Permissions) -> Value {
+    let rules = permissions.rules();
+    let list = |rules: &midge_router::SubjectRules| {
+        let mut shown = Map::new();
+        if let Some(allow) = rules.allow.as_ref().filter(|allow| !allow.is_empty()) {
+            shown.insert("allow".to_owned(), allow.clone().into());
+        }
+        if !rules.deny.is_empty() {
+            shown.insert("deny".to_owned(), rules.deny.clone().into());
+        }
+        Value::Object(shown)
+    };
+    let mut shown = json!({ "publish": list(&rules.publish), "subscribe": list(&rules.subscribe) });
+    if let (Some(responses), Some(fields)) = (rules.responses, shown.as_object_mut()) {
+        let max = responses.max.map_or(-1, i64::from);
+        let ttl = responses.expires.map_or(-1, |time| time.as_nanos() as i64);
+        fields.insert("responses".to_owned(), json!({ "max": max, "ttl": ttl }));
+    }
+    shown
+}
