@@ -15,7 +15,15 @@ use crate::test;
 /// Sessions of the differential tester in a run of everything.
 const SESSIONS: &str = "1000";
 /// The parts of async-nats's suite that need nothing but a server.
-const SUITE: [&str; 4] = ["client_tests", "subject_validation_test", "server_pool_tests", "service_tests"];
+const SUITE: [&str; 7] = [
+    "client_tests",
+    "subject_validation_test",
+    "server_pool_tests",
+    "service_tests",
+    "nkey_tests",
+    "tls_tests",
+    "websocket_test",
+];
 /// What the other parts need and these do not.
 const UNUSED: [&str; 2] = ["criterion", "num"];
 

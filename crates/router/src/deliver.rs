@@ -169,10 +169,13 @@ impl Delivery<'_> {
         let (Some(permissions), Some(replies)) = (&state.grant.permissions, &mut state.replies) else {
             return;
         };
+        let reply = self.message.reply;
+        // A request that is repeated while it may still be answered gets no further answers (as in the original).
         if let Some(rules) = permissions.rules().responses
-            && !permissions.may_publish(self.message.reply)
+            && !permissions.may_publish(reply)
+            && !replies.take(reply, rules, self.now)
         {
-            replies.note(self.message.reply, rules, self.now);
+            replies.note(reply, rules, self.now);
         }
     }
 

@@ -44,7 +44,7 @@ impl fmt::Debug for Grant {
 pub struct Entrance {
     /// Whether clients are asked who they are: a CONNECT must come, and leads to [`crate::Event::Authenticate`].
     pub asks: bool,
-    /// Whether they are told that credentials are asked for.
+    /// Whether the first INFO says that credentials are asked for. Later ones always do.
     pub announces: bool,
     /// Whether somebody who says nothing may be let in, too: then no CONNECT need come.
     pub anonymous: bool,

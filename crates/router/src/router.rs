@@ -485,7 +485,7 @@ impl Router {
         info.client_id = conn.cid();
         info.client_ip = host_of(conn.peer()).to_owned();
         let entrance = conn.entrance();
-        info.auth_required = entrance.announces;
+        info.auth_required = entrance.asks;
         info.tls_required = entrance.tls_required;
         info.tls_available = entrance.tls_available;
         info.tls_verify = entrance.tls_verify;

@@ -84,7 +84,8 @@ pub struct Process {
     log: Arc<Mutex<Vec<String>>>,
     port: u16,
     monitor: Option<u16>,
-    _folder: Option<Folder>,
+    websocket: Option<u16>,
+    folder: Option<Folder>,
 }
 
 impl Process {
@@ -106,7 +107,7 @@ impl Process {
         let folder = Folder::new("conf");
         let path = folder.file("server.conf", text);
         let mut server = Self::start(program, &["-c", &path]);
-        server._folder = Some(folder);
+        server.folder = Some(folder);
         server
     }
 
@@ -136,7 +137,7 @@ impl Process {
                 }
             }
         });
-        let mut server = Self { child, lines, log, port: 0, monitor: None, _folder: None };
+        let mut server = Self { child, lines, log, port: 0, monitor: None, websocket: None, folder: None };
         server.wait_until_ready(program);
         server
     }
@@ -148,8 +149,11 @@ impl Process {
             let port = || line.rsplit(':').next()?.trim().parse().ok();
             if line.contains("Listening for client connections on") {
                 self.port = port().unwrap();
-            } else if line.contains("Starting http monitor on") {
+            } else if line.contains("Starting http monitor on") || line.contains("Starting https monitor on")
+            {
                 self.monitor = port();
+            } else if line.contains("Listening for websocket clients on") {
+                self.websocket = port();
             } else if line.ends_with("Server is ready") {
                 return;
             }
@@ -191,6 +195,18 @@ impl Process {
     #[must_use]
     pub const fn monitor_port(&self) -> Option<u16> {
         self.monitor
+    }
+
+    /// The port for WebSocket clients.
+    #[must_use]
+    pub const fn websocket_port(&self) -> Option<u16> {
+        self.websocket
+    }
+
+    /// The folder with the configuration file that this server was started with, if it was made for it.
+    #[must_use]
+    pub const fn folder(&self) -> Option<&Folder> {
+        self.folder.as_ref()
     }
 
     /// The URL for clients.

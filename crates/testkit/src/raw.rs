@@ -2,14 +2,20 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::ClientConfig;
+
+use crate::carrier::{self, Carrier, Framed};
 use crate::process::PATIENCE;
 
 /// A connection, and what has come from it.
 #[derive(Debug)]
 pub struct Raw {
+    /// The socket, for what concerns it alone.
     stream: TcpStream,
+    carrier: Box<dyn Carrier>,
     received: Vec<u8>,
     closed: bool,
 }
@@ -33,6 +39,13 @@ impl Frame {
     }
 }
 
+fn socket(port: u16) -> TcpStream {
+    let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
 impl Raw {
     /// Connects to a port of this machine.
     ///
@@ -40,10 +53,66 @@ impl Raw {
     /// There is nobody.
     #[must_use]
     pub fn connect(port: u16) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Self { stream, received: Vec::new(), closed: false }
+        let stream = socket(port);
+        Self::over(&stream, Box::new(stream.try_clone().unwrap()))
+    }
+
+    /// A client whose bytes are carried by something around `stream`.
+    ///
+    /// # Panics
+    /// The system has no more files.
+    #[must_use]
+    pub fn over(stream: &TcpStream, carrier: Box<dyn Carrier>) -> Self {
+        Self { stream: stream.try_clone().unwrap(), carrier, received: Vec::new(), closed: false }
+    }
+
+    /// Connects, takes the INFO, and goes on with TLS. The INFO is the first frame all the same.
+    ///
+    /// # Panics
+    /// There is nobody.
+    #[must_use]
+    pub fn connect_tls(port: u16, config: &Arc<ClientConfig>) -> Self {
+        let mut plain = Self::connect(port);
+        let info = plain.next_line().unwrap_or_default();
+        let mut secure = Self::connect_tls_first_on(plain.stream, config);
+        secure.received = format!("{info}\r\n").into_bytes();
+        secure
+    }
+
+    /// Connects and begins with TLS.
+    ///
+    /// # Panics
+    /// There is nobody.
+    #[must_use]
+    pub fn connect_tls_first(port: u16, config: &Arc<ClientConfig>) -> Self {
+        Self::connect_tls_first_on(socket(port), config)
+    }
+
+    fn connect_tls_first_on(stream: TcpStream, config: &Arc<ClientConfig>) -> Self {
+        let carrier = carrier::tls(stream.try_clone().unwrap(), config);
+        Self::over(&stream, Box::new(carrier))
+    }
+
+    /// Connects by WebSocket, with further headers and TLS if wanted.
+    ///
+    /// # Errors
+    /// The server refuses.
+    ///
+    /// # Panics
+    /// There is nobody.
+    pub fn connect_websocket(
+        port: u16,
+        headers: &[(&'static str, &str)],
+        config: Option<&Arc<ClientConfig>>,
+    ) -> Result<Self, String> {
+        let stream = socket(port);
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let inner = stream.try_clone().unwrap();
+        let carrier: Box<dyn Carrier> = match config {
+            Some(config) => Box::new(Framed::ask(carrier::tls(inner, config), headers)?),
+            None => Box::new(Framed::ask(inner, headers)?),
+        };
+        Ok(Self::over(&stream, carrier))
     }
 
     /// Connects, takes the INFO, and sends a CONNECT without verbose and pedantic.
@@ -66,9 +135,15 @@ impl Raw {
         &self.stream
     }
 
+    /// Says that nothing more will be sent.
+    pub fn finish(&mut self) {
+        self.carrier.finish();
+        let _ = self.stream.shutdown(std::net::Shutdown::Write);
+    }
+
     /// Sends bytes. A server that has hung up takes none, which is no error here.
     pub fn send(&mut self, bytes: &[u8]) {
-        let _ = self.stream.write_all(bytes);
+        let _ = self.carrier.write_all(bytes).and_then(|()| self.carrier.flush());
     }
 
     /// Waits for more bytes; whether some came. At the end of the connection none come any more.
@@ -82,7 +157,7 @@ impl Raw {
         }
         let _ = self.stream.set_read_timeout(Some(left));
         let mut buffer = [0; 64 * 1024];
-        match self.stream.read(&mut buffer) {
+        match self.carrier.read(&mut buffer) {
             Ok(0) => self.closed = true,
             Ok(n) => {
                 self.received.extend_from_slice(&buffer[..n]);

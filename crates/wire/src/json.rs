@@ -185,6 +185,17 @@ impl fmt::Debug for Connect {
 }
 
 impl Connect {
+    /// Whether nothing is said of who the client is.
+    #[must_use]
+    pub const fn is_anonymous(&self) -> bool {
+        self.user.is_empty()
+            && self.pass.is_empty()
+            && self.auth_token.is_empty()
+            && self.nkey.is_empty()
+            && self.sig.is_empty()
+            && self.jwt.is_empty()
+    }
+
     /// Forgets password, token, signature and JWT, for those who keep who the client says that it is.
     pub fn hide_secrets(&mut self) {
         let Self { pass, auth_token, sig, jwt, .. } = self;

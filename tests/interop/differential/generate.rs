@@ -52,6 +52,8 @@ struct Known {
     pedantic: bool,
     headers: bool,
     ended: bool,
+    /// Who it says that it is.
+    login: String,
 }
 
 struct Maker {
@@ -62,11 +64,13 @@ struct Maker {
     steps: Vec<Step>,
     /// Whether there are queue groups: then all connections take headers, since it must not matter who is chosen.
     queues: bool,
+    logins: Vec<String>,
     next_sid: u32,
 }
 
 impl Talk {
-    pub(super) fn generate(seed: u64) -> Self {
+    /// `logins` are fields of a CONNECT that say who somebody is, right or wrong; none where nobody is asked.
+    pub(super) fn generate(seed: u64, logins: &[&str]) -> Self {
         let mut dice = Dice::new(seed);
         for _ in 0..4 {
             dice.below(2);
@@ -78,6 +82,7 @@ impl Talk {
             connections: Vec::new(),
             steps: Vec::new(),
             queues,
+            logins: logins.iter().map(|login| (*login).to_owned()).collect(),
             next_sid: 1,
         };
         maker.make();
@@ -202,6 +207,13 @@ impl Maker {
         ];
         if self.dice.one_in(3) {
             fields.push(self.dice.pick(&more).to_owned());
+        }
+        if !self.logins.is_empty() {
+            let login = &mut self.connections[to].login;
+            if login.is_empty() || self.dice.one_in(4) {
+                login.clone_from(&self.logins[self.dice.below(self.logins.len())]);
+            }
+            fields.push(login.clone());
         }
         self.connections[to].pedantic = pedantic;
         self.connections[to].headers = headers;

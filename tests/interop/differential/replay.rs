@@ -1,7 +1,5 @@
 //! Saying a talk to a server.
 
-use std::net::Shutdown;
-
 use midge_testkit::process::PATIENCE;
 use midge_testkit::raw::{Frame, Raw};
 use serde_json::Value;
@@ -9,7 +7,7 @@ use serde_json::Value;
 use super::generate::{Step, Talk, is_queued};
 
 /// Fields of an INFO that are each server's own.
-const OWN: [&str; 10] = [
+const OWN: [&str; 11] = [
     "server_id",
     "server_name",
     "version",
@@ -17,6 +15,7 @@ const OWN: [&str; 10] = [
     "host",
     "port",
     "client_id",
+    "nonce",
     "xkey",
     "api_lvl",
     "git_commit",
@@ -29,22 +28,45 @@ pub(super) struct Heard {
     pub(super) connections: Vec<Vec<String>>,
     /// To members of queue groups, whichever they were.
     pub(super) queued: Vec<String>,
+    /// How much of it each connection had been told before it said its last.
+    before_last: Vec<usize>,
 }
 
 impl Heard {
+    /// Whether both servers said the same. Where a server may lose what it had to say in the end, `theirs` may have
+    /// said less.
+    pub(super) fn same(&self, theirs: &Self, may_lose: bool) -> bool {
+        let connections = self.connections.iter().zip(&theirs.connections).zip(&theirs.before_last);
+        let same = |((ours, theirs), before): ((&Vec<String>, &Vec<String>), &usize)| {
+            ours == theirs || may_lose && theirs.len() >= *before && ours.starts_with(theirs)
+        };
+        self.connections.len() == theirs.connections.len()
+            && connections.into_iter().all(same)
+            && (self.queued == theirs.queued || may_lose && holds(&self.queued, &theirs.queued))
+    }
+
     pub(super) fn count(&self) -> usize {
         self.connections.iter().map(Vec::len).sum::<usize>() + self.queued.len()
     }
 }
 
-pub(super) fn replay(talk: &Talk, port: u16) -> Heard {
+/// Whether all of `some` are among `all`, each as often. Both are sorted.
+fn holds(all: &[String], some: &[String]) -> bool {
+    let mut rest = all.iter();
+    some.iter().all(|one| rest.any(|other| other == one))
+}
+
+pub(super) fn replay(talk: &Talk, connect: &dyn Fn() -> Raw) -> Heard {
     let mut raws: Vec<Raw> = Vec::new();
     let mut frames: Vec<Vec<Frame>> = Vec::new();
+    // Frames that each connection had before it said its last.
+    let mut last: Vec<usize> = Vec::new();
     for step in &talk.steps {
         match step {
             Step::Connect => {
-                let mut raw = Raw::connect(port);
+                let mut raw = connect();
                 frames.push(raw.frame().into_iter().collect());
+                last.push(usize::MAX);
                 raws.push(raw);
             }
             Step::Say { to, pieces } => {
@@ -55,7 +77,8 @@ pub(super) fn replay(talk: &Talk, port: u16) -> Heard {
             }
             Step::Last { to, pieces } => {
                 send(&mut raws[*to], pieces);
-                let _ = raws[*to].stream().shutdown(Shutdown::Write);
+                raws[*to].finish();
+                last[*to] = frames[*to].len();
                 frames[*to].extend(raws[*to].rest());
             }
         }
@@ -63,12 +86,16 @@ pub(super) fn replay(talk: &Talk, port: u16) -> Heard {
     for (raw, frames) in raws.iter_mut().zip(&mut frames) {
         if !raw.is_closed() {
             raw.send(b"PING\r\n");
-            let _ = raw.stream().shutdown(Shutdown::Write);
+            raw.finish();
             frames.extend(raw.rest());
         }
     }
-    let mut heard = Heard { connections: Vec::new(), queued: Vec::new() };
-    for frames in frames {
+    let mut heard = Heard { connections: Vec::new(), queued: Vec::new(), before_last: Vec::new() };
+    for (mut frames, last) in frames.into_iter().zip(last) {
+        // When a server asks whether somebody is there is its own affair.
+        frames.retain(|frame| frame.line() != "PING");
+        let own = frames.iter().take(last).filter(|frame| !is_queued(frame.line())).count();
+        heard.before_last.push(own);
         let (queued, own): (Vec<Frame>, Vec<Frame>) =
             frames.into_iter().partition(|frame| is_queued(frame.line()));
         heard.queued.extend(queued.iter().map(without_member));

@@ -140,21 +140,21 @@ impl<T: AsyncWrite> Staged<T> {
 
 impl<T: AsyncWrite + Send + 'static> Owner for PipeOutlet<T> {
     fn write(&self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut taken = 0;
+        {
+            let mut staged = self.staged.lock();
+            for slice in bytes {
+                let room = STAGED_BYTES.saturating_sub(staged.bytes.len());
+                let take = slice.get(..room.min(slice.len())).unwrap_or_default();
+                staged.bytes.extend_from_slice(take);
+                taken += take.len();
+            }
+            staged.flushed &= taken == 0;
+        }
+        // Told only now that the bytes are there: the task may be looking on another thread.
         self.signal.set_blocked();
         self.signal.raise();
-        let mut staged = self.staged.lock();
-        let mut taken = 0;
-        for slice in bytes {
-            let room = STAGED_BYTES.saturating_sub(staged.bytes.len());
-            let take = slice.get(..room.min(slice.len())).unwrap_or_default();
-            staged.bytes.extend_from_slice(take);
-            taken += take.len();
-        }
-        if taken == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        staged.flushed = false;
-        Ok(taken)
+        if taken == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(taken) }
     }
 
     fn wake(&self) {

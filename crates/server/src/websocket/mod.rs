@@ -111,7 +111,7 @@ async fn speak<T, R>(
         std::future::ready(Ok::<_, Infallible>(response))
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(patience).max_buf_size(MOST_HEAD).keep_alive(false);
+    http.timer(TokioTimer::new()).header_read_timeout(patience).max_buf_size(MOST_HEAD);
     let connection = http.serve_connection(TokioIo::new(io), service).with_upgrades();
     if let Err(why) = connection.await {
         debug!("{peer} - websocket: {why}");

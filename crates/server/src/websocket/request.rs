@@ -53,6 +53,7 @@ impl Refused {
         let mut response = Response::new(Body::from(format!("{reason}\n")));
         *response.status_mut() = self.status;
         response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         response
     }
 }

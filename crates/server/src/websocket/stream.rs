@@ -54,6 +54,8 @@ pub(crate) struct WebSocket<T> {
     /// Whole frames that are on their way out.
     out: Vec<u8>,
     sent: usize,
+    /// How to say goodbye in the end, if that is settled already.
+    farewell: Option<Vec<u8>>,
     said_goodbye: bool,
     /// What the peer did wrong behind what was handed on last.
     broke: Option<io::Error>,
@@ -100,6 +102,7 @@ impl<T> WebSocket<T> {
             inflate: None,
             out: Vec::new(),
             sent: 0,
+            farewell: None,
             said_goodbye: false,
             broke: None,
         }
@@ -117,25 +120,10 @@ impl<T> WebSocket<T> {
         }
     }
 
-    /// Notes that the peer broke the rules: it is told so, and why.
+    /// Notes that the peer broke the rules: it is told so in the end, and why.
     fn broken(&mut self, why: &str) -> io::Error {
-        self.goodbye(1002, why);
+        self.farewell.get_or_insert_with(|| goodbye(1002, why));
         io::Error::new(io::ErrorKind::InvalidData, format!("websocket: {why}"))
-    }
-
-    fn goodbye(&mut self, code: u16, why: &str) {
-        if self.said_goodbye {
-            return;
-        }
-        self.said_goodbye = true;
-        let mut body = code.to_be_bytes().to_vec();
-        let end = why
-            .char_indices()
-            .map(|(at, c)| at + c.len_utf8())
-            .take_while(|end| *end <= MOST_CONTROL - 2)
-            .last();
-        body.extend_from_slice(why.get(..end.unwrap_or(0)).unwrap_or_default().as_bytes());
-        self.control(OpCode::Close, &body);
     }
 
     fn control(&mut self, code: OpCode, body: &[u8]) {
@@ -199,29 +187,24 @@ impl<T> WebSocket<T> {
         Ok(true)
     }
 
-    /// Says goodbye as the peer did.
+    /// Remembers how the peer said goodbye: it is answered so once everything else has been said.
     fn closed(&mut self, body: &[u8]) -> io::Result<()> {
-        match body {
-            [] => {
-                if !self.said_goodbye {
-                    self.said_goodbye = true;
-                    self.control(OpCode::Close, &[]);
-                }
-                Ok(())
-            }
-            [_] => Err(self.broken("close frame payload cannot be 1 byte")),
+        let answer = match body {
+            [] => Vec::new(),
+            [_] => return Err(self.broken("close frame payload cannot be 1 byte")),
             [high, low, why @ ..] => {
                 let code = u16::from_be_bytes([*high, *low]);
                 if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
                     return Err(self.broken(&format!("invalid close status code {code}")));
                 }
                 match std::str::from_utf8(why) {
-                    Ok(why) => self.goodbye(code, why),
-                    Err(_) => self.goodbye(1007, "invalid utf8 body in close frame"),
+                    Ok(why) => goodbye(code, why),
+                    Err(_) => goodbye(1007, "invalid utf8 body in close frame"),
                 }
-                Ok(())
             }
-        }
+        };
+        self.farewell.get_or_insert(answer);
+        Ok(())
     }
 
     /// Hands on as much of the frame's payload as there is and as fits.
@@ -392,9 +375,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.poll_out(cx))?;
-        if this.said_goodbye {
-            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
-        }
         this.frame_up(bytes)?;
         if let Poll::Ready(Err(why)) = this.poll_out(cx) {
             return Poll::Ready(Err(why));
@@ -410,8 +390,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<T> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let reason = this.carrier.ended.get().copied().unwrap_or(CloseReason::ClientClosed);
-        this.goodbye(code(reason), reason.text());
+        if !this.said_goodbye {
+            this.said_goodbye = true;
+            let reason = this.carrier.ended.get().copied().unwrap_or(CloseReason::ClientClosed);
+            let farewell = this.farewell.take().unwrap_or_else(|| goodbye(code(reason), reason.text()));
+            this.control(OpCode::Close, &farewell);
+        }
         ready!(this.poll_out(cx))?;
         Pin::new(&mut this.io).poll_shutdown(cx)
     }
@@ -470,6 +454,15 @@ fn deflated(bytes: &[u8]) -> io::Result<Vec<u8>> {
         }
         Ok(packed)
     })
+}
+
+/// The body of a goodbye.
+fn goodbye(code: u16, why: &str) -> Vec<u8> {
+    let mut body = code.to_be_bytes().to_vec();
+    let end =
+        why.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= MOST_CONTROL - 2).last();
+    body.extend_from_slice(why.get(..end.unwrap_or(0)).unwrap_or_default().as_bytes());
+    body
 }
 
 /// The status of a goodbye (RFC 6455, section 7.4.1), as nats-server chooses it.

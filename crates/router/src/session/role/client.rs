@@ -13,6 +13,7 @@ use crate::router::{NewSub, SubscribeError};
 use crate::session::Tick;
 use crate::session::core::{Core, May};
 use crate::session::event::{Event, Refusal, SessionError};
+use crate::subs::Sid;
 
 /// The queue group that the original keeps for itself.
 const SYSTEM_QUEUE: &[u8] = b"_sys_";
@@ -59,6 +60,7 @@ impl Role for Client {
     fn greet(&mut self, core: &mut Core, tick: &mut Tick<'_>) {
         let mut info = core.router.info_for(&core.conn);
         info.nonce = core.nonce.to_string();
+        info.auth_required = core.conn.entrance().announces;
         core.conn.append_info(&info, tick.worker);
     }
 
@@ -101,10 +103,13 @@ impl Role for Client {
     }
 
     fn on_welcome(&mut self, core: &mut Core, tick: &mut Tick<'_>) -> Result<(), SessionError> {
-        match &self.hello {
-            Some(_) => self.connected(core, tick),
-            None => Ok(()),
+        if self.hello.is_some() {
+            return self.connected(core, tick);
         }
+        // Somebody was let in who began with something else than a CONNECT. One that comes later is a further one.
+        self.hello = Some(Arc::new(Connect::default()));
+        core.emit(Event::Connected);
+        Ok(())
     }
 }
 
@@ -139,7 +144,9 @@ impl Client {
         if claims.wants_account {
             return Err(SessionError::Authorization);
         }
-        if core.conn.entrance().asks {
+        // What was said of that the first time still holds, and has been found to be so.
+        let again = !first && claims.is_anonymous();
+        if core.conn.entrance().asks && !again {
             core.ask(claims);
             return Ok(Flow::Verdict);
         }
@@ -274,17 +281,26 @@ fn begins(prefixes: &[&[u8]], name: &[u8]) -> bool {
 
 /// Tells a requester that nobody listens: an empty message with status 503 on its own reply subscription.
 fn no_responders(core: &mut Core, message: &Pub<'_>, tick: &mut Tick<'_>) {
-    let set = tick.worker.matches(&core.account, message.reply, &core.router);
-    let own = set.plain.iter().find(|target| target.conn.cid() == core.conn.cid());
-    let Some(target) = own else { return };
     let mut headers = Vec::with_capacity(40 + message.subject.len());
     encode::parts(&mut headers, &[b"NATS/1.0 503\r\nNats-Subject: ", message.subject, b"\r\n\r\n"]);
-    let sid = core.conn.lock().subs.get_mut(target.slot, target.serial).map(|sub| sub.sid.clone());
-    let Some(sid) = sid else { return };
+    let Some(sid) = sid_for(core, message.reply, tick) else { return };
     let mut line = Vec::with_capacity(headers.len() + 64);
     let to = encode::MsgTo { subject: message.reply, sid: sid.bytes(), reply: b"" };
     encode::msg(&mut line, to, &headers, b"");
     core.conn.append(line.len(), tick.worker, |room| room.extend_from_slice(&line));
+}
+
+/// The sid of one of the peer's own plain subscriptions that a message on `reply` is for.
+fn sid_for(core: &Core, reply: &[u8], tick: &mut Tick<'_>) -> Option<Sid> {
+    if core.permissions.as_ref().is_some_and(|permissions| permissions.filters()) {
+        // What it may not be sent by others counts here, as in the original; it is not among what matches.
+        let state = core.conn.lock();
+        let own = state.subs.iter().find(|sub| sub.queue == 0 && subject::matches(&sub.subject, reply));
+        return own.map(|sub| sub.sid.clone());
+    }
+    let set = tick.worker.matches(&core.account, reply, &core.router);
+    let target = set.plain.iter().find(|target| target.conn.cid() == core.conn.cid())?;
+    core.conn.lock().subs.get_mut(target.slot, target.serial).map(|sub| sub.sid.clone())
 }
 
 fn trace(core: &Core, op: &ClientOp<'_>) {
