@@ -1,12 +1,15 @@
 //! midged against real clients and beside real servers. Run by `cargo xtask interop`, which builds or fetches
 //! the peers and names them in the environment.
 
+mod access;
 mod bad_input;
 mod clients;
-
 mod configuration;
+mod credentials;
 mod daemon;
 mod dice;
 mod differential;
 mod readme;
+mod reload;
+mod system;
 mod transcripts;

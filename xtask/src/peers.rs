@@ -22,6 +22,8 @@ pub(crate) struct Peers {
     pub(crate) python: PathBuf,
     /// A folder with node_modules.
     pub(crate) node: PathBuf,
+    /// A browser.
+    pub(crate) chromium: PathBuf,
 }
 
 impl Peers {
@@ -50,6 +52,8 @@ pub(crate) fn run() -> Outcome {
         manifest["version"].as_str().unwrap_or("?"),
         peers.node.display()
     );
+    let browser = sh::read(&mut cmd(&peers.chromium.display().to_string(), &["--version"]))?;
+    println!("{}: {}", browser.trim(), peers.chromium.display());
     println!("async-nats {}: a dependency of the tests", async_nats_version()?);
     Ok(())
 }
@@ -78,7 +82,7 @@ pub(crate) fn fetch() -> Outcome<Peers> {
                 .map_err(|why| format!("nats-server {begins} of Debian's {suite}: {why}"))?,
         );
     }
-    Ok(Peers { servers, python: python(&folder)?, node: node(&folder)? })
+    Ok(Peers { servers, python: python(&folder)?, node: node(&folder)?, chromium: chromium()? })
 }
 
 /// The address of the Debian mirror that this system uses.
@@ -173,6 +177,14 @@ fn python(folder: &Path) -> Outcome<PathBuf> {
         mark_current(&home, &wanted)?;
     }
     Ok(program)
+}
+
+/// A browser for the tests that need one. Too large, and too much bound to the system, to be fetched beside it.
+fn chromium() -> Outcome<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found =
+        std::env::split_paths(&path).map(|folder| folder.join("chromium")).find(|program| program.is_file());
+    found.ok_or_else(|| "Chromium is needed (Debian: apt-get install chromium)".to_owned())
 }
 
 fn node(folder: &Path) -> Outcome<PathBuf> {

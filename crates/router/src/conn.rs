@@ -250,11 +250,8 @@ impl Conn {
         self.filtered.store(permissions.is_some_and(crate::Permissions::filters), Ordering::Release);
         let answers = permissions.is_some_and(|permissions| permissions.rules().responses.is_some());
         let mut state = self.state.lock();
-        if !answers {
-            state.replies = None;
-        } else if state.replies.is_none() {
-            state.replies = Some(Box::new(Replies::new(self.cid)));
-        }
+        // What might be answered before must be asked again, as in the original.
+        state.replies = answers.then(|| Box::new(Replies::new(self.cid)));
         state.grant = grant;
     }
 

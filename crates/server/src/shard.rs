@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, Write};
 use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -107,6 +107,9 @@ async fn run(server: Arc<Server>, mut receiver: mpsc::Receiver<Accepted>, load: 
         let seat = Seat(load.clone());
         // A peer that has already gone has no address.
         let Ok(peer) = accepted.stream.peer_addr() else { continue };
+        if accepted.kind == ConnectionType::Standard && is_throttled(&server, &accepted.stream) {
+            continue;
+        }
         let Ok(stream) = tokio::net::TcpStream::from_std(accepted.stream) else { continue };
         let host = ShardHost(shard.clone());
         match accepted.kind {
@@ -138,6 +141,16 @@ impl Drop for Seat {
     }
 }
 
+/// Whether there have been too many handshakes in this second. The peer is told.
+fn is_throttled(server: &Server, mut stream: &TcpStream) -> bool {
+    let throttled = server.setup().tls.as_ref().is_some_and(|tls| !tls.admits(Instant::now()));
+    if throttled {
+        // Nothing is lost if the peer does not get to see it.
+        let _ = stream.write(b"-ERR 'Connection throttling is active. Please try again later.'\r\n");
+    }
+    throttled
+}
+
 /// Runs a client that came by a plain socket, which may go on as TLS.
 fn client(server: &Arc<Server>, host: ShardHost, peer: &str, stream: tokio::net::TcpStream, seat: Seat) {
     let setup = server.setup();
@@ -145,11 +158,6 @@ fn client(server: &Arc<Server>, host: ShardHost, peer: &str, stream: tokio::net:
         let (inlet, outlet) = socket::split(stream, peer, setup.options.log.max_traced);
         return sit(Connection::new(server.clone(), host, (peer, None), inlet, outlet), seat);
     };
-    if !tls.admits(Instant::now()) {
-        // Nothing is lost if the peer does not get to see it.
-        let _ = stream.try_write(b"-ERR 'Connection throttling is active. Please try again later.'\r\n");
-        return;
-    }
     let carrier = Arc::new(Carrier::new(ConnectionType::Standard));
     let stream = Upgrade::new(stream, tls.clone(), carrier.clone());
     sit(pipe::connection(server.clone(), host, (peer, Some(carrier)), stream), seat);

@@ -150,6 +150,9 @@ impl Client {
             core.ask(claims);
             return Ok(Flow::Verdict);
         }
+        if again {
+            core.conn.set_grant(core.conn.grant());
+        }
         self.connected(core, tick)?;
         Ok(Flow::Limits)
     }
