@@ -206,6 +206,14 @@ fn everybody_may_ask_who_he_is() {
         ask(&mut client, "$SYS.REQ.USER.INFO", "")
     });
     same_shape("USER.INFO", &ours, &theirs);
+    // nats-server lists what is allowed in the order of its tree, which is none.
+    let sorted = |mut answer: Value| {
+        if let Some(allow) = answer["data"]["permissions"]["publish"]["allow"].as_array_mut() {
+            allow.sort_by_key(Value::to_string);
+        }
+        answer
+    };
+    let [ours, theirs] = [ours, theirs].map(sorted);
     assert_eq!(ours["data"], theirs["data"]);
     let [ours, theirs] = servers.each_ref().map(|server| {
         let mut client = join(server, "a", "SUB _INBOX.x 1\r\n");
@@ -232,5 +240,30 @@ fn a_client_is_kicked_and_a_server_says_goodbye() {
         assert_eq!((subject, &body["id"]), (format!("$SYS.SERVER.{id}.SHUTDOWN"), &Value::String(id)));
         system.rest();
         server.wait();
+    }
+}
+
+#[test]
+fn users_of_the_system_account_alone_lock_nobody_out() {
+    for (config, open) in [
+        ("accounts { $SYS { users: [{user: s, pass: x}] } }", true),
+        ("accounts { S { users: [{user: s, pass: x}] } }, system_account: S", true),
+        ("accounts { $SYS { users: [{user: s, pass: x}] }, A {} }", false),
+        ("accounts { S { users: [{user: s, pass: x}] } }", false),
+        ("accounts { $SYS { users: [{user: s, pass: x}] } }, authorization { timeout: 1 }", false),
+    ] {
+        for (name, first) in
+            ["MIDGED", "NATS_SERVER"].iter().flat_map(|name| [(name, "CONNECT {}\r\n"), (name, "")])
+        {
+            let server = Process::with_config(&program(name), config);
+            let mut client = Raw::connect(server.port());
+            let Some(Frame::Line(info)) = client.frame() else { panic!("no INFO") };
+            assert!(info.contains("\"auth_required\":true"), "{name}: {info}");
+            client.send(format!("{first}SUB a 1\r\nPUB a 2\r\nhi\r\nPING\r\n").as_bytes());
+            let heard = std::iter::from_fn(|| client.frame())
+                .take_while(|frame| !matches!(frame, Frame::Line(line) if line == "PONG"))
+                .any(|frame| matches!(frame, Frame::Message(..)));
+            assert_eq!(heard, open, "{name}, {config}, {first:?}");
+        }
     }
 }

@@ -40,10 +40,19 @@ struct Door {
     asks: bool,
     single: Option<(String, Secret)>,
     token: Option<Secret>,
-    /// The user that somebody is who says nothing.
-    anonymous: Option<String>,
+    /// Who somebody is that says nothing, where that is enough.
+    stranger: Option<Stranger>,
     /// Whether the certificate says who somebody is.
     maps: bool,
+}
+
+/// Somebody who says nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Stranger {
+    /// Is this user.
+    User(String),
+    /// Is let in as if nobody were asked.
+    Anyone,
 }
 
 #[derive(Debug)]
@@ -164,10 +173,23 @@ impl Directory {
 
     /// Whether somebody may come so who says nothing, and need not even send a CONNECT.
     pub(crate) fn takes_strangers(&self, kind: ConnectionType) -> bool {
-        let user = self.door(kind).anonymous.as_ref().and_then(|name| self.users.get(name));
-        user.is_some_and(|user| {
-            matches!(user.options.credential, Credential::Password(..)) && user.may_come_by(kind)
-        })
+        match &self.door(kind).stranger {
+            Some(Stranger::User(name)) => self.users.get(name).is_some_and(|user| {
+                matches!(user.options.credential, Credential::Password(..)) && user.may_come_by(kind)
+            }),
+            Some(Stranger::Anyone) => true,
+            None => false,
+        }
+    }
+
+    /// What somebody may do who says nothing; `None` where that is not enough.
+    fn stranger(&self, kind: ConnectionType) -> Option<&Arc<Grant>> {
+        match self.door(kind).stranger.as_ref()? {
+            Stranger::User(name) => {
+                self.users.get(name).filter(|user| user.may_come_by(kind)).map(|user| &user.grant)
+            }
+            Stranger::Anyone => Some(&self.anyone),
+        }
     }
 
     /// Whether clients are given something to sign.
@@ -195,11 +217,8 @@ impl Directory {
         let says_nothing =
             connect.user.is_empty() && connect.pass.is_empty() && connect.auth_token.is_empty();
         if says_nothing {
-            let anonymous = door.anonymous.as_ref().and_then(|name| self.users.get(name));
-            return match anonymous.filter(|user| user.may_come_by(kind)) {
-                Some(user) => Decision::Now(Verdict::Welcome(user.grant.clone())),
-                None => refused,
-            };
+            let grant = self.stranger(kind).cloned();
+            return grant.map_or(refused, |grant| Decision::Now(Verdict::Welcome(grant)));
         }
         if connect.user.is_empty() {
             return self.decide_simple(door, connect);
@@ -216,8 +235,8 @@ impl Directory {
     fn decide_key(&self, connect: &Connect, nonce: &str, kind: ConnectionType) -> Option<Decision> {
         let user = self.users.get(&connect.nkey).filter(|user| user.may_come_by(kind))?;
         let Credential::Nkey(key) = &user.options.credential else { return None };
-        let strangers = self.door(kind).anonymous.as_deref() == Some(key.as_str());
-        if !strangers && let Err(why) = challenge::verify(key, nonce, &connect.sig) {
+        let needs_proof = self.door(kind).stranger != Some(Stranger::User(key.to_string()));
+        if needs_proof && let Err(why) = challenge::verify(key, nonce, &connect.sig) {
             debug!("Nkey \"{key}\": {why}");
             return None;
         }
@@ -309,15 +328,10 @@ impl Directory {
                 };
                 if same { Again::Stays(grant.clone()) } else { Again::Refused }
             }
-            None if door.asks => {
-                let stranger = door.anonymous.as_ref().and_then(|name| self.users.get(name));
-                match stranger.filter(|user| user.may_come_by(kind)) {
-                    Some(user) if Arc::ptr_eq(&user.grant.account, &grant.account) => {
-                        Again::Stays(user.grant.clone())
-                    }
-                    _ => Again::Refused,
-                }
-            }
+            None if door.asks => match self.stranger(kind) {
+                Some(new) if Arc::ptr_eq(&new.account, &grant.account) => Again::Stays(new.clone()),
+                _ => Again::Refused,
+            },
             _ => Again::Stays(self.anyone.clone()),
         }
     }
@@ -342,11 +356,12 @@ impl Made {
 impl Door {
     fn standard(options: &Options) -> Self {
         let auth = &options.auth;
+        let only_system = options.only_system_has_users().then_some(Stranger::Anyone);
         Self {
             asks: options.asks(),
             single: auth.user.clone().map(|user| (user, auth.password.clone().unwrap_or_default())),
             token: auth.token.clone(),
-            anonymous: auth.no_auth_user.clone(),
+            stranger: auth.no_auth_user.clone().map(Stranger::User).or(only_system),
             maps: options.tls.block.as_ref().is_some_and(|tls| tls.map),
         }
     }
@@ -361,7 +376,7 @@ impl Door {
             asks: true,
             single: auth.user.clone().map(|user| (user, auth.password.clone().unwrap_or_default())),
             token: auth.token.clone(),
-            anonymous: no_auth_user.clone(),
+            stranger: no_auth_user.clone().map(Stranger::User),
             maps,
         }
     }

@@ -182,3 +182,27 @@ fn nothing_secret_is_printed() {
     assert!(!format!("{directory:?}").contains("hush"));
     assert_eq!(claimed(&connect(r#"{"auth_token":"hush"}"#)).as_deref(), Some("Token \"[REDACTED]\""));
 }
+
+#[test]
+fn users_of_the_system_account_alone_lock_nobody_out() {
+    for text in [
+        "accounts { $SYS { users: [{ user: s, pass: x }] } }",
+        "accounts { S { users: [{ user: s, pass: x }] } }, system_account: S",
+    ] {
+        let (directory, _) = directory(text);
+        assert!(directory.asks(ConnectionType::Standard));
+        assert!(directory.takes_strangers(ConnectionType::Standard));
+        assert_eq!(decide(&directory, "{}", None), known("$G", ""), "{text}");
+        assert_eq!(decide(&directory, r#"{"user":"s","pass":"y"}"#, None), None, "{text}");
+        assert_eq!(decide(&directory, r#"{"user":"y","pass":""}"#, None), None, "{text}");
+    }
+    for text in [
+        "accounts { $SYS { users: [{ user: s, pass: x }] }, A {} }",
+        "accounts { S { users: [{ user: s, pass: x }] } }",
+        "accounts { $SYS { users: [{ user: s, pass: x }] } }, authorization { timeout: 1 }",
+    ] {
+        let (directory, _) = directory(text);
+        assert!(!directory.takes_strangers(ConnectionType::Standard), "{text}");
+        assert_eq!(decide(&directory, "{}", None), None, "{text}");
+    }
+}

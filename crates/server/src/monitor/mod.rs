@@ -104,6 +104,6 @@ pub(crate) static ENDPOINTS: &[Endpoint] = &[
         path: "/healthz",
         name: "HEALTHZ",
         title: "Health Probe",
-        read: |s, q, _| Style::Compact.print(&healthz::read(s, q)?),
+        read: |s, q, style| Style::Compact.print(&healthz::read(s, q, style)?),
     },
 ];

@@ -421,7 +421,8 @@ impl Options {
         self.users().next().is_some() || self.auth.user.is_some() || self.auth.token.is_some()
     }
 
-    /// Whether only the system account has users. Then everybody else is let in without a word, as in the original.
+    /// Whether the system account is the only one that was configured. Then those who say nothing are let in, as in
+    /// nats-server (`configureAccounts`): users of the system account alone must not lock everybody out.
     #[must_use]
     pub fn only_system_has_users(&self) -> bool {
         let system = self.accounts.system.as_deref().unwrap_or(SYSTEM);

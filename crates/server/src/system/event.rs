@@ -83,7 +83,7 @@ impl Client {
             name: hello.name,
             lang: hello.lang,
             ver: hello.version,
-            rtt: conn.rtt().map(|rtt| rtt.as_nanos() as u64),
+            rtt: None,
             stop: None,
             name_tag: account,
             kind: "Client",
@@ -92,8 +92,9 @@ impl Client {
     }
 
     /// The same, of a connection that has ended.
-    pub(super) fn gone(self) -> Self {
-        Self { stop: Some(Timestamp::now()), ..self }
+    pub(super) fn gone(self, conn: &Conn) -> Self {
+        let rtt = conn.rtt().map(|rtt| rtt.as_nanos() as u64);
+        Self { rtt, stop: Some(Timestamp::now()), ..self }
     }
 }
 

@@ -140,7 +140,7 @@ impl Server {
             id: system.id(),
             timestamp: Timestamp::now(),
             server: self.introduce(),
-            client: Client::of(self, conn, user).gone(),
+            client: Client::of(self, conn, user).gone(conn),
             sent: Stats::sent_by(conn),
             received: Stats::received_by(conn),
             reason: reason.text(),

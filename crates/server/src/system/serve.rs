@@ -143,22 +143,43 @@ struct ApiError {
     description: String,
 }
 
+/// Why a request was not done.
+enum Failure {
+    /// It could not be understood.
+    Request(String),
+    /// What it asks for could not be read.
+    Data(String),
+    /// What it orders could not be done.
+    Order(String),
+}
+
+impl From<BadQuery> for Failure {
+    fn from(BadQuery(why): BadQuery) -> Self {
+        Self::Data(why)
+    }
+}
+
 /// Answers with what was read, or with why it was not.
-fn answer(server: &Server, inside: &Inside, message: &Message, read: Result<Option<String>, (u16, String)>) {
+fn answer(server: &Server, inside: &Inside, message: &Message, read: Result<Option<String>, Failure>) {
+    use serde_json::value::RawValue;
+
     let (data, error) = match read {
-        Ok(text) => (text.and_then(|text| serde_json::value::RawValue::from_string(text).ok()), None),
-        Err((code, description)) => (None, Some(ApiError { code, description })),
+        Ok(text) => (text.and_then(|text| RawValue::from_string(text).ok()), None),
+        Err(Failure::Request(why)) => (None, Some((400, why))),
+        Err(Failure::Data(why)) => (Some(RawValue::NULL.to_owned()), Some((500, why))),
+        Err(Failure::Order(why)) => (None, Some((500, why))),
     };
+    let error = error.map(|(code, description)| ApiError { code, description });
     reply(inside, message, &Answer { server: server.introduce(), data, error });
 }
 
 /// The options of a request; `None` where they are meant for other servers.
-fn options(server: &Server, message: &Message) -> Result<Option<Map<String, Value>>, (u16, String)> {
+fn options(server: &Server, message: &Message) -> Result<Option<Map<String, Value>>, Failure> {
     if message.payload.is_empty() {
         return Ok(Some(Map::new()));
     }
     let options: Map<String, Value> =
-        serde_json::from_slice(&message.payload).map_err(|why| (400, why.to_string()))?;
+        serde_json::from_slice(&message.payload).map_err(|why| Failure::Request(why.to_string()))?;
     let exact = options.get("exact_match").and_then(Value::as_bool).unwrap_or(false);
     let host = server.setup().options.listen.host.clone();
     for (key, own) in [("server_name", server.name()), ("host", &host), ("cluster", "")] {
@@ -197,7 +218,7 @@ fn to_server(server: &Arc<Server>, inside: &Inside, message: &Message, what: &st
         Ok(Some(options)) => Query::from_json(&options)
             .and_then(|query| (endpoint.read)(server, &query, Style::Compact))
             .map(Some)
-            .map_err(|BadQuery(why)| (500, why)),
+            .map_err(Failure::from),
     };
     answer(server, inside, message, read);
 }
@@ -222,7 +243,7 @@ fn of_account(server: &Arc<Server>, inside: &Inside, message: &Message, account:
         "STATZ" => "STATZ",
         "INFO" => {
             let info = account_info(server, account.unwrap_or_default());
-            let read = info.map(|info| serde_json::to_string(&info).ok()).map_err(|BadQuery(why)| (500, why));
+            let read = info.map(|info| serde_json::to_string(&info).ok()).map_err(Failure::from);
             return answer(server, inside, message, read);
         }
         "CONNS" => {
@@ -247,7 +268,7 @@ fn of_account(server: &Arc<Server>, inside: &Inside, message: &Message, account:
     let read = Query::from_json(&options)
         .and_then(|query| (endpoint.read)(server, &query, Style::Compact))
         .map(Some)
-        .map_err(|BadQuery(why)| (500, why));
+        .map_err(Failure::from);
     answer(server, inside, message, read);
 }
 
@@ -259,7 +280,7 @@ async fn order(server: &Arc<Server>, inside: &Inside, message: &Message, what: &
         Err(why) => return answer(server, inside, message, Err(why)),
     };
     if what == "RELOAD" {
-        let done = server.reload_from_source().await.map(|()| None).map_err(|why| (500, why));
+        let done = server.reload_from_source().await.map(|()| None).map_err(Failure::Order);
         return answer(server, inside, message, done);
     }
     let Some(cid) = options.get("cid").and_then(Value::as_u64) else {
@@ -271,13 +292,12 @@ async fn order(server: &Arc<Server>, inside: &Inside, message: &Message, what: &
             client.close(CloseReason::Kicked);
             Ok(None)
         }
-        ("KICK", None) => Err((500, "no such client or leafnode id".to_owned())),
+        ("KICK", None) => Err(Failure::Order("no such client or leafnode id".to_owned())),
         (_, Some(client)) if send_away(server, &client) => Ok(None),
-        (_, Some(_)) => Err((
-            500,
+        (_, Some(_)) => Err(Failure::Order(
             "client does not support Lame Duck Mode or is not ready to receive the notification".to_owned(),
         )),
-        (_, None) => Err((500, "no such client id".to_owned())),
+        (_, None) => Err(Failure::Order("no such client id".to_owned())),
     };
     answer(server, inside, message, done);
 }
