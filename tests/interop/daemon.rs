@@ -1,43 +1,11 @@
-//! midged as operators meet it: files, signals, checks, monitoring.
+//! midged as operators meet it: files, signals, checks.
 
-use std::collections::BTreeSet;
-use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 
 use midge_testkit::process::{Folder, Process, program};
 use midge_testkit::raw::Raw;
 use serde_json::Value;
-
-fn get(port: u16, path: &str) -> (String, String) {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    let body = if head.to_lowercase().contains("transfer-encoding: chunked") {
-        unchunked(body)
-    } else {
-        body.to_owned()
-    };
-    (head.lines().next().unwrap().to_owned(), body)
-}
-
-fn unchunked(mut body: &str) -> String {
-    let mut whole = String::new();
-    while let Some((size, rest)) = body.split_once("\r\n") {
-        let size = usize::from_str_radix(size.trim(), 16).unwrap();
-        whole += &rest[..size];
-        body = rest[size..].trim_start_matches("\r\n");
-    }
-    whole
-}
-
-fn json(port: u16, path: &str) -> Value {
-    let (status, body) = get(port, path);
-    assert!(status.contains("200"), "{path}: {status}");
-    serde_json::from_str(&body).unwrap()
-}
 
 #[test]
 fn files_name_the_process_and_its_ports() {
@@ -202,84 +170,4 @@ fn secrets_stay_out_of_the_log() {
     server.wait_for_line("authentication error");
     let log = server.log().join("\n");
     assert!(log.contains("[REDACTED]") && !log.contains("s3cr3t") && !log.contains("wr0ng"), "{log}");
-}
-
-/// All keys of a document, lists left out.
-fn keys(value: &Value, path: &str, found: &mut BTreeSet<String>) {
-    if let Value::Object(fields) = value {
-        for (key, value) in fields {
-            found.insert(format!("{path}{key}"));
-            keys(value, &format!("{path}{key}."), found);
-        }
-    }
-}
-
-#[test]
-fn monitoring_has_the_originals_fields() {
-    // Fields of what midged does not have: JetStream, the Go runtime, disks.
-    let absent = ["feature_flags", "disk_io_wait_stats"];
-    let start = |name: &str| Process::start(&program(name), &["-m", "-1"]);
-    let (ours, theirs) = (start("MIDGED"), start("NATS_SERVER"));
-    let documents = |server: &Process| {
-        let mut client = Raw::connect(server.port());
-        client.frame();
-        client.send(b"CONNECT {\"verbose\":false,\"name\":\"n\",\"lang\":\"l\",\"version\":\"1\"}\r\nSUB a.* q 7\r\nPUB a.b 2\r\nhi\r\n");
-        client.sync();
-        let mut gone = Raw::client(server.port());
-        gone.send(b"nonsense\r\n");
-        gone.rest();
-        let port = server.monitor_port().unwrap();
-        let closed = loop {
-            let closed = json(port, "/connz?state=closed");
-            if closed["num_connections"] == 1 {
-                break closed["connections"][0].clone();
-            }
-        };
-        let connz = json(port, "/connz?subs=1");
-        let detail = json(port, "/connz?subs=detail");
-        let subsz = json(port, "/subsz?subs=1&acc=$G&test=a.b");
-        vec![
-            ("varz", json(port, "/varz")),
-            ("connz", connz["connections"][0].clone()),
-            ("connz", connz),
-            ("detail", detail["connections"][0]["subscriptions_list_detail"][0].clone()),
-            ("closed", closed),
-            ("subsz", subsz["subscriptions_list"][0].clone()),
-            ("subsz", subsz),
-            ("healthz", json(port, "/healthz")),
-        ]
-    };
-    for ((name, ours), (_, theirs)) in documents(&ours).into_iter().zip(documents(&theirs)) {
-        let (mut our_keys, mut their_keys) = (BTreeSet::new(), BTreeSet::new());
-        keys(&ours, "", &mut our_keys);
-        keys(&theirs, "", &mut their_keys);
-        their_keys.retain(|key| !absent.iter().any(|absent| key.starts_with(absent)));
-        assert_eq!(our_keys, their_keys, "{name}");
-        for key in [
-            "in_msgs",
-            "out_bytes",
-            "subscriptions_list",
-            "reason",
-            "subject",
-            "qgroup",
-            "sid",
-            "msgs",
-            "status",
-            "name",
-        ] {
-            let same = key == "subscriptions_list" && name == "subsz"
-                || ours[key] == theirs[key]
-                || key == "name"
-                || key == "sid" && name == "subsz";
-            assert!(same, "{name}.{key}: {} and {}", ours[key], theirs[key]);
-        }
-    }
-    let port = ours.monitor_port().unwrap();
-    assert!(get(port, "/nothing").0.contains("404"));
-    assert!(get(port, "/connz?limit=x").0.contains("400"));
-    assert!(get(port, "/connz?sort=nonsense").0.contains("400"));
-    for server in [&ours, &theirs] {
-        let healthz = get(server.monitor_port().unwrap(), "/healthz?callback=f").1;
-        assert_eq!(healthz, "{\"status\":\"ok\"}", "no page on another site gets it as a script");
-    }
 }

@@ -1,10 +1,10 @@
 //! What users of the system account see and may ask, beside nats-server.
 
-use std::collections::BTreeSet;
-
 use midge_testkit::process::{Process, program};
 use midge_testkit::raw::{Frame, Raw};
 use serde_json::Value;
+
+use crate::shape::same_shape;
 
 const CONFIG: &str = "accounts {
     A { users: [{user: a, pass: x, permissions: {publish: {allow: [\"a.>\", \"$SYS.>\"], deny: \"b\"}, allow_responses: true}}] }
@@ -43,55 +43,6 @@ fn heard(client: &mut Raw, subject: &str) -> (String, Value) {
             None => panic!("nothing on {subject}"),
         }
     }
-}
-
-/// All keys, with the type of each value; lists by their first entry.
-fn shape(value: &Value, path: &str, found: &mut BTreeSet<String>) {
-    match value {
-        Value::Object(fields) => {
-            for (key, value) in fields {
-                shape(value, &format!("{path}.{key}"), found);
-            }
-        }
-        Value::Array(list) => {
-            if let Some(first) = list.first() {
-                shape(first, &format!("{path}[]"), found);
-            }
-        }
-        Value::String(_) => drop(found.insert(format!("{path}: text"))),
-        Value::Number(_) => drop(found.insert(format!("{path}: number"))),
-        Value::Bool(_) => drop(found.insert(format!("{path}: bool"))),
-        Value::Null => drop(found.insert(format!("{path}: null"))),
-    }
-}
-
-/// What nats-server has and midged lacks, each with its reason: what does not exist here.
-const LACKING: [(&str, &str); 8] = [
-    (".server.feature_flags", "feature flags"),
-    (".server.git", "how it was built"),
-    (".feature_flags", "feature flags"),
-    (".disk_io_wait_stats", "disks"),
-    (".account_detail.imports", "imports: services are subscriptions of the account itself"),
-    (".account_detail.exports", "exports"),
-    (".data.imports", "imports"),
-    (".gomemlimit", "Go's memory limit"),
-];
-
-#[track_caller]
-fn same_shape(what: &str, ours: &Value, theirs: &Value) {
-    let shapes = [ours, theirs].map(|value| {
-        let mut found = BTreeSet::new();
-        shape(value, "", &mut found);
-        found.retain(|key| !LACKING.iter().any(|(lacking, _)| key.contains(lacking)));
-        found
-    });
-    let [ours_has, theirs_has] = &shapes;
-    let missing: Vec<_> = theirs_has.difference(ours_has).collect();
-    let extra: Vec<_> = ours_has.difference(theirs_has).collect();
-    assert!(
-        missing.is_empty() && extra.is_empty(),
-        "{what}: lacks {missing:?}, has {extra:?}\n{ours:#}\n{theirs:#}"
-    );
 }
 
 #[test]

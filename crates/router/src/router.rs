@@ -54,6 +54,8 @@ pub struct Router {
     conns: ConnTable,
     clients: AtomicU32,
     next_cid: AtomicU64,
+    /// Clients that have ever come.
+    accepted: AtomicU64,
     next_serial: AtomicU32,
     workers: Mutex<Vec<Arc<Mutex<Worker>>>>,
     ended: Mutex<VecDeque<ConnSnapshot>>,
@@ -105,6 +107,7 @@ impl Router {
             conns: ConnTable::default(),
             clients: AtomicU32::new(0),
             next_cid: AtomicU64::new(1),
+            accepted: AtomicU64::new(0),
             next_serial: AtomicU32::new(1),
             workers: Mutex::new(Vec::new()),
             ended: Mutex::new(VecDeque::new()),
@@ -264,7 +267,7 @@ impl Router {
     pub fn totals(&self) -> Totals {
         let mut totals = Totals {
             clients: self.clients(),
-            total_connections: self.next_cid.load(Ordering::Relaxed) - 1,
+            total_connections: self.accepted.load(Ordering::Relaxed),
             subscriptions: self.accounts.read().iter().map(|account| account.subscriptions()).sum(),
             inserts: u64::from(self.next_serial.load(Ordering::Relaxed) - 1),
             ..Totals::default()
@@ -345,6 +348,7 @@ impl Router {
     ) -> Arc<Conn> {
         if kind == Kind::Client {
             self.clients.fetch_add(1, Ordering::Relaxed);
+            self.accepted.fetch_add(1, Ordering::Relaxed);
         }
         grant.account.connected(kind);
         self.conns.add(NewConn {

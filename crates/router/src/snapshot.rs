@@ -17,7 +17,7 @@ use crate::worker::{CacheFigures, Counters, Traffic};
 pub struct Totals {
     /// Open client connections.
     pub clients: u32,
-    /// Connections since the start.
+    /// Clients that have come since the start.
     pub total_connections: u64,
     /// Subscriptions in all accounts.
     pub subscriptions: u32,

@@ -232,11 +232,15 @@ fn info(server: &Server, conn: ConnSnapshot, Wanted { subs, auth, now }: Wanted)
     if auth {
         let name = conn.grant.account.name().to_string();
         authorized_user = conn.grant.user.to_string();
-        name_tag = name.clone();
         if has_nkey(&conn) {
             issuer_key = name.clone();
         }
-        if name != midge_router::GLOBAL {
+        let global = name == midge_router::GLOBAL;
+        // Of those who have gone, the original keeps only accounts with a name of their own.
+        if !global || conn.ended.is_none() {
+            name_tag = name.clone();
+        }
+        if !global {
             account = name;
         }
     }

@@ -78,9 +78,9 @@ struct Settings {
     ping_interval: u64,
     ping_max: u32,
     http_host: String,
-    http_port: u16,
+    http_port: i32,
     http_base_path: String,
-    https_port: u16,
+    https_port: i32,
     auth_timeout: f64,
     max_control_line: usize,
     max_payload: usize,
@@ -186,7 +186,12 @@ pub(super) fn read(server: &Server) -> Varz<'_> {
 fn settings(setup: &Setup) -> Settings {
     let options = &setup.options;
     let limits = &options.limits;
-    let port = |address: &Option<crate::options::Address>| address.as_ref().map_or(0, |address| address.port);
+    // As it was configured: -1 for a free port, 0 where nothing is listened on.
+    let port = |address: &Option<crate::options::Address>| match address.as_ref().map(|address| address.port)
+    {
+        Some(0) => -1,
+        port => port.unwrap_or(0).into(),
+    };
     let tls_timeout = options.tls.block.as_ref().map_or(2.0, |tls| tls.timeout.as_secs_f64());
     let default_timeout = if options.tls.block.is_some() { tls_timeout + 1.0 } else { 2.0 };
     Settings {
