@@ -9,10 +9,12 @@ use std::path::PathBuf;
 use crate::sh::{self, Outcome, cargo, cmd, root};
 
 /// Crates with targets, and the targets.
-const TARGETS: [(&str, &[&str]); 3] = [
+const TARGETS: [(&str, &[&str]); 5] = [
     ("wire", &["client", "server", "route", "leaf", "connect", "subject"]),
     ("conf", &["conf"]),
+    ("identity", &["nkey"]),
     ("router", &["session"]),
+    ("server", &["websocket", "upgrade", "certificate"]),
 ];
 
 /// What counts the edges of the code, and tells code under fuzzing from other code.
@@ -67,8 +69,16 @@ fn host() -> Outcome<String> {
 fn build(name: &str, triple: &str) -> Outcome<PathBuf> {
     let target_dir = root().join("target/fuzz/build");
     let manifest = format!("crates/{name}/fuzz/Cargo.toml");
-    let mut command =
-        cargo(&["build", "--quiet", "--release", "--target", triple, "--manifest-path", &manifest]);
+    let mut command = cargo(&[
+        "build",
+        "--quiet",
+        "--locked",
+        "--release",
+        "--target",
+        triple,
+        "--manifest-path",
+        &manifest,
+    ]);
     sh::run(command.env("RUSTFLAGS", FLAGS).env("CARGO_TARGET_DIR", &target_dir))?;
     Ok(target_dir.join(triple).join("release"))
 }

@@ -37,6 +37,8 @@ mod auth;
 mod carrier;
 mod drive;
 mod files;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod inside;
 mod leave;
 mod listen;

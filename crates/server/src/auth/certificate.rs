@@ -11,7 +11,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::x509::X509Name;
 
 /// The user among `names` that the certificate is for.
-pub(super) fn user_of<'a>(
+pub(crate) fn user_of<'a>(
     certificate: &CertificateDer<'_>,
     names: impl Iterator<Item = &'a str>,
 ) -> Option<String> {

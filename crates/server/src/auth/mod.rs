@@ -17,6 +17,8 @@ use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
 pub(crate) use certificate::subject_of;
+#[cfg(fuzzing)]
+pub(crate) use certificate::user_of;
 
 use crate::carrier::Carrier;
 use crate::options::{ConnectionType, Credential, Options, Secret, UserOptions, WebSocketOptions};

@@ -3,6 +3,8 @@
 //! HTTP is hyper's, frames are soketto's, compression is flate2's. What is refused, and how, is nats-server 2.15's
 //! (`server/websocket.go`).
 
+#[cfg(fuzzing)]
+pub(crate) mod fuzz;
 mod request;
 mod stream;
 
