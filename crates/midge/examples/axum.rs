@@ -60,7 +60,8 @@ mod tests {
         let stream = TcpStream::connect(address).unwrap();
         let (mut socket, _) = tungstenite::client(format!("ws://{address}/nats"), stream).unwrap();
         hear(&mut socket, "\r\n");
-        let said = "CONNECT {\"verbose\":false,\"pedantic\":false}\r\nSUB a 1\r\nPUB a 5\r\nhello\r\nPING\r\n";
+        let said =
+            "CONNECT {\"verbose\":false,\"pedantic\":false}\r\nSUB a 1\r\nPUB a 5\r\nhello\r\nPING\r\n";
         socket.send(Message::binary(said)).unwrap();
         hear(&mut socket, "PONG\r\n")
     }

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use midge_testkit::raw::Raw;
+use midge_testkit::tls::Authority;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
@@ -66,6 +68,9 @@ pub(crate) fn traffic(kind: &Kind, traffic: &Traffic, seconds: f64) -> Outcome<S
 
 /// Opens connections with subscriptions, and sees how much the server has grown.
 pub(crate) fn memory(kind: &Kind, memory: &Memory, smaller: usize) -> Outcome<Sample> {
+    if memory.tls {
+        return tls_memory(kind, memory, smaller);
+    }
     let server = Server::start(kind)?;
     // What the first connection costs belongs to the server, not to each connection.
     let _first = server.client("")?;
@@ -94,6 +99,20 @@ pub(crate) fn memory(kind: &Kind, memory: &Memory, smaller: usize) -> Outcome<Sa
     let rate = things / start.elapsed().as_secs_f64();
     let grown = server.settled_memory().saturating_sub(before);
     Ok(Sample { cost: grown as f64 / things, rate })
+}
+
+/// The same, of connections that speak TLS.
+fn tls_memory(kind: &Kind, memory: &Memory, smaller: usize) -> Outcome<Sample> {
+    let authority = Authority::new();
+    let trust = authority.trusting(None, &[]);
+    let server = Server::with_tls(kind, &authority)?;
+    let _first = server.tls_client(&trust);
+    let before = server.settled_memory();
+    let start = Instant::now();
+    let held: Vec<Raw> = (0..memory.connections / smaller).map(|_| server.tls_client(&trust)).collect();
+    let rate = held.len() as f64 / start.elapsed().as_secs_f64();
+    let grown = server.settled_memory().saturating_sub(before);
+    Ok(Sample { cost: grown as f64 / held.len() as f64, rate })
 }
 
 /// Waits until the server has done everything that it was sent.

@@ -4,13 +4,19 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use midge_testkit::process::Process;
+use midge_testkit::raw::Raw;
+use midge_testkit::tls::Authority;
 use rustix::thread::CpuSet;
+use rustls::ClientConfig;
 
 use crate::sh::Outcome;
+
+const HELLO: &str = "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"protocol\":1}\r\n";
 
 /// A server's program.
 pub(crate) struct Kind {
@@ -23,11 +29,31 @@ pub(crate) struct Server(Process);
 
 impl Server {
     pub(crate) fn start(kind: &Kind) -> Outcome<Self> {
+        Self::apart(|| Process::start(&kind.program, &[]))
+    }
+
+    /// A server to which TLS must be spoken.
+    pub(crate) fn with_tls(kind: &Kind, authority: &Authority) -> Outcome<Self> {
+        let identity = authority.server("server");
+        let (certificate, key) = (&identity.certificate, &identity.key);
+        let config = format!("tls {{ cert_file: \"{certificate}\", key_file: \"{key}\", timeout: 10 }}");
+        Self::apart(|| Process::with_config(&kind.program, &config))
+    }
+
+    fn apart(start: impl FnOnce() -> Process) -> Outcome<Self> {
         // A child begins where its parent may run.
         pin(Side::Server)?;
-        let process = Process::start(&kind.program, &[]);
+        let process = start();
         pin(Side::Generator)?;
         Ok(Self(process))
+    }
+
+    /// A client that speaks TLS, has connected, and heard a PONG.
+    pub(crate) fn tls_client(&self, trust: &Arc<ClientConfig>) -> Raw {
+        let mut client = Raw::connect_tls(self.0.port(), trust);
+        client.send(HELLO.as_bytes());
+        client.sync();
+        client
     }
 
     /// Nanoseconds of processor time that all of its threads have had.
@@ -63,8 +89,7 @@ impl Server {
             let mut stream = TcpStream::connect(("127.0.0.1", self.0.port()))?;
             stream.set_nodelay(true)?;
             stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-            let hello = "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"protocol\":1}\r\n";
-            stream.write_all(format!("{hello}{more}PING\r\n").as_bytes())?;
+            stream.write_all(format!("{HELLO}{more}PING\r\n").as_bytes())?;
             wait_for_pong(&mut stream)?;
             stream.set_read_timeout(None)?;
             Ok(stream)

@@ -31,6 +31,8 @@ pub(crate) struct Memory {
     pub(crate) connections: usize,
     /// Subscriptions of each connection.
     pub(crate) subscriptions: usize,
+    /// Whether connections speak TLS.
+    pub(crate) tls: bool,
     pub(crate) goal: f64,
 }
 
@@ -121,12 +123,21 @@ pub(crate) const TRAFFIC: [Traffic; 8] = [
     },
 ];
 
-pub(crate) const MEMORY: [Memory; 2] = [
+pub(crate) const MEMORY: [Memory; 3] = [
     Memory {
         name: "W12",
         what: "an idle connection (of 10,000)",
         connections: 10_000,
         subscriptions: 0,
+        tls: false,
+        goal: 0.25,
+    },
+    Memory {
+        name: "W12t",
+        what: "an idle TLS connection (of 2,000)",
+        connections: 2000,
+        subscriptions: 0,
+        tls: true,
         goal: 0.25,
     },
     Memory {
@@ -134,6 +145,7 @@ pub(crate) const MEMORY: [Memory; 2] = [
         what: "a subscription (of 1,000,000 literal ones on 10 connections)",
         connections: 10,
         subscriptions: 100_000,
+        tls: false,
         goal: 0.25,
     },
 ];
