@@ -339,6 +339,8 @@ fn certificates_are_looked_at() {
         assert!(is_hung_up_on(reach(&secure.trust(None))), "no certificate");
         let foreign = secure.authority.trusting(Some(&stranger.client), &[]);
         assert!(is_hung_up_on(reach(&foreign)), "another authority's");
+        let expired = secure.authority.expired_client("expired", "alice");
+        assert!(is_hung_up_on(reach(&secure.trust(Some(&expired)))), "expired");
         assert!(is_let_in(reach(&secure.trust(Some(&secure.client))), r#""name":"x""#));
     }
     for server in both(&pinned) {
@@ -544,12 +546,12 @@ fn answers_may_be_given_as_often_and_as_long_as_allowed() {
         let denied = "-ERR 'Permissions Violation for Publish to \"r.1\"'".to_owned();
         let (mut asks, mut once, mut late) = (join("asks"), join("once"), join("late"));
         once.send(b"SUB q.once 1\r\nPUB r.1 0\r\n\r\n");
-        assert_eq!(lines(once.sync()), [denied.clone()], "nothing was asked yet");
+        assert_eq!(lines(once.sync()), [denied.as_str()], "nothing was asked yet");
         asks.send(b"PUB q.once r.1 0\r\n\r\n");
         asks.sync();
         once.expect_message();
         once.send(b"PUB r.1 0\r\n\r\nPUB r.1 0\r\n\r\n");
-        assert_eq!(lines(once.sync()), [denied.clone()], "one answer, and no more");
+        assert_eq!(lines(once.sync()), [denied.as_str()], "one answer, and no more");
         late.send(b"SUB q.late 1\r\n");
         late.sync();
         asks.send(b"PUB q.late r.1 0\r\n\r\n");

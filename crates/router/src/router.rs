@@ -52,10 +52,8 @@ pub struct Router {
     generations: Arc<Generations>,
     queues: QueueNames,
     conns: ConnTable,
-    clients: AtomicU32,
+    clients: Clients,
     next_cid: AtomicU64,
-    /// Clients that have ever come.
-    accepted: AtomicU64,
     next_serial: AtomicU32,
     workers: Mutex<Vec<Arc<Mutex<Worker>>>>,
     ended: Mutex<VecDeque<ConnSnapshot>>,
@@ -86,6 +84,14 @@ pub enum SubscribeError {
     Closed,
 }
 
+/// Client connections, local ones left out.
+#[derive(Debug, Default)]
+struct Clients {
+    open: AtomicU32,
+    /// Those that have gone counted, too.
+    ever: AtomicU64,
+}
+
 impl Router {
     /// A router with the accounts `$G` and `$SYS` and no connections.
     #[must_use]
@@ -105,9 +111,8 @@ impl Router {
             generations,
             queues: QueueNames::new(settings.seed),
             conns: ConnTable::default(),
-            clients: AtomicU32::new(0),
+            clients: Clients::default(),
             next_cid: AtomicU64::new(1),
-            accepted: AtomicU64::new(0),
             next_serial: AtomicU32::new(1),
             workers: Mutex::new(Vec::new()),
             ended: Mutex::new(VecDeque::new()),
@@ -259,7 +264,7 @@ impl Router {
     /// Client connections, open ones only.
     #[must_use]
     pub fn clients(&self) -> u32 {
-        self.clients.load(Ordering::Relaxed)
+        self.clients.open.load(Ordering::Relaxed)
     }
 
     /// What the whole server has done and holds.
@@ -267,7 +272,7 @@ impl Router {
     pub fn totals(&self) -> Totals {
         let mut totals = Totals {
             clients: self.clients(),
-            total_connections: self.accepted.load(Ordering::Relaxed),
+            total_connections: self.clients.ever.load(Ordering::Relaxed),
             subscriptions: self.accounts.read().iter().map(|account| account.subscriptions()).sum(),
             inserts: u64::from(self.next_serial.load(Ordering::Relaxed) - 1),
             ..Totals::default()
@@ -347,8 +352,8 @@ impl Router {
         now: Instant,
     ) -> Arc<Conn> {
         if kind == Kind::Client {
-            self.clients.fetch_add(1, Ordering::Relaxed);
-            self.accepted.fetch_add(1, Ordering::Relaxed);
+            self.clients.open.fetch_add(1, Ordering::Relaxed);
+            self.clients.ever.fetch_add(1, Ordering::Relaxed);
         }
         grant.account.connected(kind);
         self.conns.add(NewConn {
@@ -375,7 +380,7 @@ impl Router {
                 }
                 ended.push_back(snapshot);
             }
-            self.clients.fetch_sub(1, Ordering::Relaxed);
+            self.clients.open.fetch_sub(1, Ordering::Relaxed);
         }
         self.drop_subscriptions(conn, account);
         account.disconnected(conn.kind());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
-    IsCa, KeyPair, SanType,
+    IsCa, KeyPair, SanType, date_time_ymd,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -67,11 +67,17 @@ impl Authority {
     /// The files cannot be written.
     #[must_use]
     pub fn client(&self, name: &str, common_name: &str, alternative: &[SanType]) -> Identity {
-        let mut params = CertificateParams::default();
-        params.subject_alt_names = alternative.to_vec();
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, common_name);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.issue(name, client(common_name, alternative))
+    }
+
+    /// A certificate for a client that has expired.
+    ///
+    /// # Panics
+    /// The files cannot be written.
+    #[must_use]
+    pub fn expired_client(&self, name: &str, common_name: &str) -> Identity {
+        let mut params = client(common_name, &[]);
+        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
         self.issue(name, params)
     }
 
@@ -113,6 +119,15 @@ impl Authority {
         };
         Arc::new(config)
     }
+}
+
+fn client(common_name: &str, alternative: &[SanType]) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = alternative.to_vec();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params
 }
 
 impl Default for Authority {
