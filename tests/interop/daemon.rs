@@ -154,6 +154,35 @@ fn a_log_file_is_begun_anew_on_a_signal() {
 }
 
 #[test]
+fn traces_read_like_the_originals() {
+    for arguments in [&["-V"][..], &["-DV", "--max_traced_msg_len", "4"], &["-VV", "-max_traced_msg_len=100"]]
+    {
+        let [ours, theirs] = ["MIDGED", "NATS_SERVER"].map(|name| {
+            let server = Process::start(&program(name), arguments);
+            let mut client = Raw::connect(server.port());
+            client.frame();
+            client.send(b"CONNECT {\"verbose\":false,\"name\":\"n\",\"lang\":\"l\",\"version\":\"1\",\"headers\":true,\"pass\":\"x\"}\r\n");
+            client.send(b"SUB a 1\r\nSUB b q 2\r\nPUB a r 8\r\nab\"\x01\xffgh\\\r\nPUB c 0\r\n\r\n");
+            client.send(b"HPUB a 12 14\r\nNATS/1.0\r\n\r\nhi\r\nUNSUB 2 3\r\nUNSUB 1\r\nSUB d 3\r\nUNSUB 3 1\r\nPUB d 2\r\nhi\r\n");
+            client.sync();
+            client.send(b"nonsense\r\n");
+            client.rest();
+            server.wait_for_line("parser ERROR");
+            let traced = server.log().into_iter().filter_map(|line| {
+                let (_, rest) = line.split_once("[TRC] ")?;
+                let (_, rest) = rest.split_once("cid:")?;
+                Some(rest.split_once(" - ")?.1.to_owned())
+            });
+            // What subscriptions are left is nobody's concern once the connection ends.
+            let mut ended = false;
+            traced.take_while(|line| !std::mem::replace(&mut ended, line.contains("-ERR"))).collect::<Vec<_>>()
+        });
+        assert!(ours.len() > 10, "{ours:#?}");
+        assert_eq!(ours, theirs, "{arguments:?}");
+    }
+}
+
+#[test]
 fn secrets_stay_out_of_the_log() {
     let folder = Folder::new("secrets");
     let config =

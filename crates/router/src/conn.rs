@@ -40,6 +40,8 @@ pub enum Direction {
     In,
     /// To the peer.
     Out,
+    /// Neither: something that the server did for itself.
+    Within,
 }
 
 /// What kind of peer a connection has.

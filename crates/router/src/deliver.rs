@@ -53,6 +53,16 @@ enum Outcome {
     Overflow,
 }
 
+/// What a trace shows of a message on its way out.
+struct Traced {
+    /// The line, without its end.
+    line: Vec<u8>,
+    /// Bytes of headers that were left out.
+    stripped: usize,
+    /// The sid, where this was the subscription's last message.
+    ended: Option<Vec<u8>>,
+}
+
 struct Taken {
     /// Bytes that wait there now, and those that this message added.
     pending: usize,
@@ -62,8 +72,8 @@ struct Taken {
     /// Whether nobody had noted it for writing yet.
     fresh: bool,
     crowded: bool,
-    /// The line, where somebody wants to see it.
-    trace: Option<Vec<u8>>,
+    /// What is to be shown, where somebody wants to see it.
+    traced: Option<Box<Traced>>,
 }
 
 impl Delivery<'_> {
@@ -108,8 +118,16 @@ impl Delivery<'_> {
                 if taken.crowded && self.from.kind() == Kind::Client {
                     worker.crowded = Some(conn.clone());
                 }
-                if let (Some(line), Some(owner)) = (taken.trace, conn.owner()) {
-                    owner.trace(Direction::Out, "", &line);
+                if let (Some(traced), Some(owner)) = (taken.traced, conn.owner()) {
+                    owner.trace(Direction::Out, "", &traced.line);
+                    owner.trace(
+                        Direction::Out,
+                        "MSG_PAYLOAD",
+                        self.message.body().get(traced.stripped..).unwrap_or_default(),
+                    );
+                    if let Some(sid) = traced.ended {
+                        owner.trace(Direction::Within, "DELSUB", &sid);
+                    }
                 }
                 sent.msgs += 1;
                 sent.bytes += taken.bytes as u64;
@@ -146,7 +164,7 @@ impl Delivery<'_> {
                 self.append(sub.sid.bytes(), with_headers, &mut room, sent)
             }
         };
-        let trace = state.trace.then(|| self.trace_line(sub.sid.bytes(), with_headers, sent.set));
+        let traced = state.trace.then(|| self.traced(sub.sid.bytes(), with_headers, ends, sent.set));
         state.out_msgs += 1;
         state.out_bytes += bytes as u64;
         if ends {
@@ -161,7 +179,7 @@ impl Delivery<'_> {
             return Outcome::Overflow;
         }
         let fresh = state.out.mark_dirty();
-        Outcome::Taken(Taken { pending, added: pending - before, bytes, fresh, crowded, trace })
+        Outcome::Taken(Taken { pending, added: pending - before, bytes, fresh, crowded, traced })
     }
 
     /// Remembers that the receiver may answer this request, if it may not publish there anyway.
@@ -230,13 +248,14 @@ impl Delivery<'_> {
         room.extend_from_slice(b"\r\n");
     }
 
-    /// The line as a trace shows it, without its end.
-    fn trace_line(&self, sid: &[u8], with_headers: bool, set: &MatchSet) -> Vec<u8> {
+    /// What a trace shows.
+    fn traced(&self, sid: &[u8], with_headers: bool, ends: bool, set: &MatchSet) -> Box<Traced> {
         let mut line = Vec::new();
         let start = if with_headers { set.line_with_headers() } else { set.line() };
         self.write_head(&mut line, start, sid, with_headers);
         line.truncate(line.len() - 2);
-        line
+        let stripped = if with_headers { 0 } else { self.message.header_len.unwrap_or(0) };
+        Box::new(Traced { line, stripped, ended: ends.then(|| sid.to_vec()) })
     }
 }
 

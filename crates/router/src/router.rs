@@ -427,22 +427,22 @@ impl Router {
         Ok(())
     }
 
-    /// Ends a subscription now, or when it has had `max` messages in all.
-    pub(crate) fn unsubscribe(&self, conn: &Conn, account: &Account, sid: &[u8], max: u64) {
+    /// Ends a subscription now, or when it has had `max` messages in all; whether it has ended.
+    pub(crate) fn unsubscribe(&self, conn: &Conn, account: &Account, sid: &[u8], max: u64) -> bool {
         let gone = {
             let mut state = conn.lock();
-            let Some(slot) = state.subs.find(sid) else { return };
+            let Some(slot) = state.subs.find(sid) else { return false };
             match state.subs.at_mut(slot) {
                 Some(sub) if max > sub.delivered => {
                     sub.max = max;
-                    return;
+                    return false;
                 }
                 _ => state.subs.remove(slot).map(|sub| (slot, sub)),
             }
         };
-        if let Some((slot, sub)) = gone {
-            self.forget(conn.index(), account, slot, &sub);
-        }
+        let Some((slot, sub)) = gone else { return false };
+        self.forget(conn.index(), account, slot, &sub);
+        true
     }
 
     /// Ends all subscriptions of a connection.

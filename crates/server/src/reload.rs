@@ -129,6 +129,15 @@ impl Server {
     }
 }
 
+/// A value as its owner wrote it.
+fn bare(shown: &str) -> String {
+    match shown.strip_prefix("Some(").and_then(|rest| rest.strip_suffix(')')) {
+        Some(value) => value.to_owned(),
+        None if shown == "None" => "nothing".to_owned(),
+        None => shown.to_owned(),
+    }
+}
+
 /// The first option that has changed and cannot.
 fn refuse_restart(before: &Options, after: &Options) -> Result<(), ReloadError> {
     for spec in table() {
@@ -136,7 +145,7 @@ fn refuse_restart(before: &Options, after: &Options) -> Result<(), ReloadError> 
         let (old, new) = (show(before), show(after));
         if old != new {
             let key = spec.keys.first().or(spec.flags.first()).copied().unwrap_or_default();
-            return Err(ReloadError::Restart { key, old, new });
+            return Err(ReloadError::Restart { key, old: bare(&old), new: bare(&new) });
         }
     }
     Ok(())

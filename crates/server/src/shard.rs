@@ -155,7 +155,7 @@ fn is_throttled(server: &Server, mut stream: &TcpStream) -> bool {
 fn client(server: &Arc<Server>, host: ShardHost, peer: &str, stream: tokio::net::TcpStream, seat: Seat) {
     let setup = server.setup();
     let Some(tls) = &setup.tls else {
-        let (inlet, outlet) = socket::split(stream, peer, setup.options.log.max_traced);
+        let (inlet, outlet) = socket::split(stream, setup.options.log.max_traced);
         return sit(Connection::new(server.clone(), host, (peer, None), inlet, outlet), seat);
     };
     let carrier = Arc::new(Carrier::new(ConnectionType::Standard));

@@ -1,12 +1,14 @@
 //! What is logged of a connection, and who it is found to be.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use midge_router::{ClientSession, CloseReason, Conn, Direction, Event, Quoted, Refusal, SessionError};
 use midge_wire::WireError;
 use midge_wire::json::Connect;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
 use tracing::{debug, error, info, trace, warn};
 
 use crate::auth::{Login, claimed};
@@ -153,33 +155,50 @@ fn closed(name: &Name<'_>, reason: CloseReason, error: Option<&SessionError>, co
 /// Shows the protocol lines of one connection.
 #[derive(Debug)]
 pub(crate) struct Tracer {
-    peer: Box<str>,
-    cid: AtomicU64,
+    /// Whose lines they are. Its owner holds this, so that it must not hold the connection.
+    conn: OnceLock<Weak<Conn>>,
     /// Most bytes of a payload that are shown; zero for all.
     max: usize,
 }
 
 impl Tracer {
-    pub(crate) fn new(peer: &str, max: usize) -> Self {
-        Self { peer: peer.into(), cid: AtomicU64::new(0), max }
+    pub(crate) const fn new(max: usize) -> Self {
+        Self { conn: OnceLock::new(), max }
     }
 
-    pub(crate) fn name(&self, cid: u64) {
-        self.cid.store(cid, Ordering::Relaxed);
+    /// Says whose lines they are. Before that, none is shown.
+    pub(crate) fn belong_to(&self, conn: &Arc<Conn>) {
+        // Nobody says it twice.
+        let _ = self.conn.set(Arc::downgrade(conn));
     }
 
     pub(crate) fn line(&self, direction: Direction, op: &str, args: &[u8]) {
-        let arrow = if direction == Direction::In { "<<-" } else { "->>" };
-        let head =
-            format_args!("{} - cid:{} - {arrow}", self.peer, self.cid.load(Ordering::Relaxed)).to_string();
+        let Some(conn) = self.conn.get().and_then(Weak::upgrade) else { return };
+        let arrow = match direction {
+            Direction::In => "<<-",
+            Direction::Out => "->>",
+            Direction::Within => "<->",
+        };
+        let head = format!("{} - {arrow}", Name(&conn));
+        let op = if op == "+OK" { "OK" } else { op };
         let args = match op {
+            // The original shows neither.
+            "INFO" => return,
+            "MSG_PAYLOAD" if args.is_empty() => return,
             "MSG_PAYLOAD" => {
                 let shown = if self.max == 0 { args } else { args.get(..self.max).unwrap_or(args) };
-                let dots = if shown.len() < args.len() { "..." } else { "" };
-                trace!("{head} MSG_PAYLOAD: [{}{dots}]", Quoted(shown));
+                let mut quoted = Quoted(shown).to_string();
+                if shown.len() < args.len() {
+                    quoted.insert_str(quoted.len() - 1, "...");
+                }
+                trace!("{head} MSG_PAYLOAD: [{quoted}]");
                 return;
             }
             "CONNECT" => without_secrets(args),
+            "-ERR" => {
+                let bare = args.strip_prefix(b"'").and_then(|args| args.strip_suffix(b"'"));
+                String::from_utf8_lossy(bare.unwrap_or(args)).into_owned()
+            }
             _ => String::from_utf8_lossy(args).into_owned(),
         };
         let space = if op.is_empty() || args.is_empty() { "" } else { " " };
@@ -190,15 +209,40 @@ impl Tracer {
 /// The body of a CONNECT with everything hidden that proves who somebody is.
 fn without_secrets(json: &[u8]) -> String {
     const SECRETS: [&str; 4] = ["pass", "auth_token", "sig", "jwt"];
-    let Ok(serde_json::Value::Object(mut fields)) = serde_json::from_slice(json) else {
-        return "[REDACTED]".to_owned();
-    };
-    for (key, value) in &mut fields {
-        if SECRETS.iter().any(|secret| secret.eq_ignore_ascii_case(key)) {
-            *value = "[REDACTED]".into();
+    let Ok(Fields(fields)) = serde_json::from_slice(json) else { return "[REDACTED]".to_owned() };
+    let shown = fields.iter().map(|(key, value)| {
+        let secret = SECRETS.iter().any(|secret| secret.eq_ignore_ascii_case(key));
+        let value = if secret { "\"[REDACTED]\"" } else { value.get() };
+        format!("{}:{value}", serde_json::Value::from(key.as_str()))
+    });
+    format!("{{{}}}", shown.collect::<Vec<_>>().join(","))
+}
+
+/// An object's fields in their order, which maps do not keep.
+struct Fields(Vec<(String, Box<RawValue>)>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Fields(fields))
+            }
         }
+
+        deserializer.deserialize_map(Collect)
     }
-    serde_json::Value::Object(fields).to_string()
 }
 
 /// Logs that there are too many connections.

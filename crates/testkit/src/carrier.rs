@@ -11,13 +11,24 @@ use tungstenite::{Error, Message, WebSocket};
 
 /// Reads and writes, and says when nothing more will be written.
 pub trait Carrier: Read + Write + Debug + Send {
+    /// What carries it all in the end.
+    fn socket(&self) -> &TcpStream;
+
     /// Says so, where that takes more than the socket's own end.
     fn finish(&mut self) {}
 }
 
-impl Carrier for TcpStream {}
+impl Carrier for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+}
 
 impl Carrier for Secure {
+    fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
     fn finish(&mut self) {
         self.connection.send_close_notify();
         // Whoever has hung up does not want to know.
@@ -26,6 +37,10 @@ impl Carrier for Secure {
 }
 
 impl<T: Carrier> Carrier for Framed<T> {
+    fn socket(&self) -> &TcpStream {
+        self.0.get_ref().socket()
+    }
+
     fn finish(&mut self) {
         let _ = self.0.close(None).and_then(|()| self.0.flush());
     }

@@ -13,8 +13,6 @@ use crate::process::PATIENCE;
 /// A connection, and what has come from it.
 #[derive(Debug)]
 pub struct Raw {
-    /// The socket, for what concerns it alone.
-    stream: TcpStream,
     carrier: Box<dyn Carrier>,
     received: Vec<u8>,
     closed: bool,
@@ -53,17 +51,13 @@ impl Raw {
     /// There is nobody.
     #[must_use]
     pub fn connect(port: u16) -> Self {
-        let stream = socket(port);
-        Self::over(&stream, Box::new(stream.try_clone().unwrap()))
+        Self::over(Box::new(socket(port)))
     }
 
-    /// A client whose bytes are carried by something around `stream`.
-    ///
-    /// # Panics
-    /// The system has no more files.
+    /// A client whose bytes are carried by this.
     #[must_use]
-    pub fn over(stream: &TcpStream, carrier: Box<dyn Carrier>) -> Self {
-        Self { stream: stream.try_clone().unwrap(), carrier, received: Vec::new(), closed: false }
+    pub fn over(carrier: Box<dyn Carrier>) -> Self {
+        Self { carrier, received: Vec::new(), closed: false }
     }
 
     /// Connects, takes the INFO, and goes on with TLS. The INFO is the first frame all the same.
@@ -74,7 +68,7 @@ impl Raw {
     pub fn connect_tls(port: u16, config: &Arc<ClientConfig>) -> Self {
         let mut plain = Self::connect(port);
         let info = plain.next_line().unwrap_or_default();
-        let mut secure = Self::connect_tls_first_on(plain.stream, config);
+        let mut secure = Self::over(Box::new(carrier::tls(plain.stream().try_clone().unwrap(), config)));
         secure.received = format!("{info}\r\n").into_bytes();
         secure
     }
@@ -85,12 +79,7 @@ impl Raw {
     /// There is nobody.
     #[must_use]
     pub fn connect_tls_first(port: u16, config: &Arc<ClientConfig>) -> Self {
-        Self::connect_tls_first_on(socket(port), config)
-    }
-
-    fn connect_tls_first_on(stream: TcpStream, config: &Arc<ClientConfig>) -> Self {
-        let carrier = carrier::tls(stream.try_clone().unwrap(), config);
-        Self::over(&stream, Box::new(carrier))
+        Self::over(Box::new(carrier::tls(socket(port), config)))
     }
 
     /// Connects by WebSocket, with further headers and TLS if wanted.
@@ -107,12 +96,11 @@ impl Raw {
     ) -> Result<Self, String> {
         let stream = socket(port);
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let inner = stream.try_clone().unwrap();
         let carrier: Box<dyn Carrier> = match config {
-            Some(config) => Box::new(Framed::ask(carrier::tls(inner, config), headers)?),
-            None => Box::new(Framed::ask(inner, headers)?),
+            Some(config) => Box::new(Framed::ask(carrier::tls(stream, config), headers)?),
+            None => Box::new(Framed::ask(stream, headers)?),
         };
-        Ok(Self::over(&stream, carrier))
+        Ok(Self::over(carrier))
     }
 
     /// Connects, takes the INFO, and sends a CONNECT without verbose and pedantic.
@@ -131,14 +119,14 @@ impl Raw {
 
     /// The stream itself.
     #[must_use]
-    pub const fn stream(&self) -> &TcpStream {
-        &self.stream
+    pub fn stream(&self) -> &TcpStream {
+        self.carrier.socket()
     }
 
     /// Says that nothing more will be sent.
     pub fn finish(&mut self) {
         self.carrier.finish();
-        let _ = self.stream.shutdown(std::net::Shutdown::Write);
+        let _ = self.stream().shutdown(std::net::Shutdown::Write);
     }
 
     /// Sends bytes. A server that has hung up takes none, which is no error here.
@@ -155,7 +143,7 @@ impl Raw {
         if left.is_zero() {
             return false;
         }
-        let _ = self.stream.set_read_timeout(Some(left));
+        let _ = self.stream().set_read_timeout(Some(left));
         let mut buffer = [0; 64 * 1024];
         match self.carrier.read(&mut buffer) {
             Ok(0) => self.closed = true,

@@ -215,9 +215,9 @@ impl Core {
         }
     }
 
-    pub(crate) fn trace_in(&self, op: &str, args: &[u8]) {
+    pub(crate) fn trace(&self, direction: Direction, op: &str, args: &[u8]) {
         if let Some(owner) = self.conn.owner() {
-            owner.trace(Direction::In, op, args);
+            owner.trace(direction, op, args);
         }
     }
 

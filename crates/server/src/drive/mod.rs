@@ -144,7 +144,7 @@ impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O> {
             let mut tick = Tick { worker: &mut worker, now };
             let mut session = ClientSession::client(server.router(), arrival, outlet.clone(), &mut tick);
             session.set_trace(setup.options.log.trace);
-            outlet.tracer().name(session.conn().cid());
+            outlet.tracer().belong_to(session.conn());
             host.end_turn(&mut worker, now);
             session
         };

@@ -50,7 +50,7 @@ where
     let outlet = Arc::new(PipeOutlet {
         staged: Mutex::new(Staged { write, bytes: Vec::new(), sent: 0, flushed: true }),
         signal: Signal::default(),
-        tracer: Tracer::new(peer, server.setup().options.log.max_traced),
+        tracer: Tracer::new(server.setup().options.log.max_traced),
     });
     Connection::new(server, host, (peer, carrier), PipeInlet(read), outlet)
 }

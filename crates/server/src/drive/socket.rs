@@ -22,9 +22,9 @@ pub(crate) struct SocketOutlet {
 }
 
 /// Both directions of a socket.
-pub(crate) fn split(stream: TcpStream, peer: &str, max_traced: usize) -> (SocketInlet, Arc<SocketOutlet>) {
+pub(crate) fn split(stream: TcpStream, max_traced: usize) -> (SocketInlet, Arc<SocketOutlet>) {
     let (read, half) = stream.into_split();
-    let outlet = SocketOutlet { half, signal: Signal::default(), tracer: Tracer::new(peer, max_traced) };
+    let outlet = SocketOutlet { half, signal: Signal::default(), tracer: Tracer::new(max_traced) };
     (SocketInlet(read), Arc::new(outlet))
 }
 

@@ -9,6 +9,7 @@ use midge_wire::json::Connect;
 use midge_wire::{ClientGrammar, ClientOp, Pub, Sub, Unsub, encode, subject};
 
 use super::{Flow, Role, sealed};
+use crate::conn::Direction;
 use crate::router::{NewSub, SubscribeError};
 use crate::session::Tick;
 use crate::session::core::{Core, May};
@@ -236,7 +237,9 @@ impl Client {
         if self.options.verbose {
             core.send(encode::OK, tick);
         }
-        core.router.unsubscribe(&core.conn, &core.account, unsub.sid, unsub.max);
+        if core.router.unsubscribe(&core.conn, &core.account, unsub.sid, unsub.max) && core.trace {
+            core.trace(Direction::Within, "DELSUB", unsub.sid);
+        }
     }
 
     fn ping(&mut self, core: &Core, tick: &mut Tick<'_>) {
@@ -312,19 +315,19 @@ fn trace(core: &Core, op: &ClientOp<'_>) {
         words.join(&b' ')
     };
     match op {
-        ClientOp::Connect(json) => core.trace_in("CONNECT", json),
+        ClientOp::Connect(json) => core.trace(Direction::In, "CONNECT", json),
         ClientOp::Pub(m) => {
             let op = if m.header_len.is_some() { "HPUB" } else { "PUB" };
-            core.trace_in(op, &join(&[m.subject, m.reply, m.header_digits, m.size_digits]));
-            core.trace_in("MSG_PAYLOAD", m.body());
+            core.trace(Direction::In, op, &join(&[m.subject, m.reply, m.header_digits, m.size_digits]));
+            core.trace(Direction::In, "MSG_PAYLOAD", m.body());
         }
-        ClientOp::Sub(s) => core.trace_in("SUB", &join(&[s.subject, s.queue, s.sid])),
+        ClientOp::Sub(s) => core.trace(Direction::In, "SUB", &join(&[s.subject, s.queue, s.sid])),
         ClientOp::Unsub(u) if u.max > 0 => {
-            core.trace_in("UNSUB", &join(&[u.sid, u.max.to_string().as_bytes()]));
+            core.trace(Direction::In, "UNSUB", &join(&[u.sid, u.max.to_string().as_bytes()]));
         }
-        ClientOp::Unsub(u) => core.trace_in("UNSUB", u.sid),
-        ClientOp::Ping => core.trace_in("PING", b""),
-        ClientOp::Pong => core.trace_in("PONG", b""),
+        ClientOp::Unsub(u) => core.trace(Direction::In, "UNSUB", u.sid),
+        ClientOp::Ping => core.trace(Direction::In, "PING", b""),
+        ClientOp::Pong => core.trace(Direction::In, "PONG", b""),
         ClientOp::Ok | ClientOp::Err(_) | ClientOp::Info(_) => {}
     }
 }
