@@ -202,3 +202,48 @@ fn reloads_disturb_nobody() {
         assert!(client.sync().is_empty() && !client.is_closed());
     }
 }
+
+#[test]
+fn strangers_who_never_said_connect_are_looked_at_too() {
+    let server = Reloading::start(
+        "authorization { users: [{user: g, pass: x}, {user: u, pass: x}] }\nno_auth_user: g",
+    );
+    let mut stranger = Raw::connect(server.server.port());
+    stranger.frame();
+    stranger.send(b"SUB a 1\r\n");
+    stranger.sync();
+    server.takes("authorization { users: [{user: u, pass: x}] }");
+    assert!(lines(stranger.rest()).is_empty() && stranger.is_closed(), "whom it was taken for is gone");
+}
+
+#[test]
+fn nobody_slips_in_by_a_password_that_is_being_hashed_meanwhile() {
+    let hash = bcrypt::hash("s3cret", 8).unwrap();
+    let users = format!("authorization {{ users: [{{user: u, pass: \"{hash}\"}}, {{user: v, pass: y}}] }}");
+    let server = Reloading::start(&users);
+    let mut guests: Vec<Raw> = (0..20).map(|_| Raw::connect(server.server.port())).collect();
+    for guest in &mut guests {
+        guest.frame();
+        guest.send(b"CONNECT {\"verbose\":false,\"user\":\"u\",\"pass\":\"s3cret\"}\r\n");
+    }
+    server.takes("authorization { users: [{user: v, pass: y}] }");
+    for guest in &mut guests {
+        guest.rest();
+        assert!(guest.is_closed(), "the user is gone");
+    }
+}
+
+#[test]
+fn a_wrong_configuration_shows_no_secret() {
+    let server = Reloading::start("authorization { users: [{user: u, pass: s3cret}] }");
+    write(&server.path, "authorization { users: [{user: u, pass: s3cret, tokn: x}] }");
+    server.server.signal("HUP");
+    server.server.wait_for_line("tokn");
+    let mut client = Raw::connect(server.server.port());
+    client.frame();
+    client.send(b"CONNECT {\"user\":\"u\",\"pass\":271828}\r\n");
+    client.rest();
+    server.server.wait_for_line("wrong type");
+    let log = server.server.log().join("\n");
+    assert!(!log.contains("s3cret") && !log.contains("271828"), "{log}");
+}

@@ -70,7 +70,8 @@ impl Sources {
     }
 }
 
-/// One thing that is wrong. Prints as `file:line:column: message`, the line, and a caret below the place.
+/// One thing that is wrong. Prints as `file:line:column: message`, the line, and a caret below the place; with `{:#}`
+/// as the first of these alone, for where others may read it and the line may hold a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
     /// The file's name.
@@ -89,7 +90,11 @@ pub struct Diagnostic {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.message)?;
+        write!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.message)?;
+        if f.alternate() {
+            return Ok(());
+        }
+        writeln!(f)?;
         let number = self.line.to_string();
         // Tabs are kept, so that the caret stands where the eye expects it.
         let indent: String =
@@ -102,5 +107,16 @@ impl fmt::Display for Diagnostic {
 
 /// Everything that is wrong with a configuration; never empty.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct Errors(pub Vec<Diagnostic>);
+
+impl fmt::Display for Errors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, diagnostic) in self.0.iter().enumerate() {
+            if number > 0 {
+                writeln!(f)?;
+            }
+            diagnostic.fmt(f)?;
+        }
+        Ok(())
+    }
+}

@@ -90,7 +90,7 @@ impl Parsed {
     }
 
     /// What to do: flags stand above the configuration file.
-    pub(crate) fn decide(self) -> Result<Command, String> {
+    pub(crate) fn decide(self, reader: Reader) -> Result<Command, String> {
         if self.version {
             return Ok(Command::Say(banner::version()));
         }
@@ -107,7 +107,7 @@ impl Parsed {
         }
         let mut options = Options::default();
         match &self.config {
-            Some(path) => load_file(&mut options, path).map_err(explain)?,
+            Some(path) => load_file(&mut options, path).map_err(|why| explain(why, reader))?,
             None if self.test => {
                 return Err(
                     "must specify [-c, --config] option to check configuration file syntax".to_owned()
@@ -135,10 +135,22 @@ impl Parsed {
     }
 }
 
+/// Who reads what is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// Whoever starts the program, and may read the configuration.
+    Starter,
+    /// Whoever reads the log, who need not see lines with passwords.
+    Anybody,
+}
+
 /// Places stand at the beginning of a line, where editors find them.
-fn explain(error: LoadError) -> String {
+fn explain(error: LoadError, reader: Reader) -> String {
     match error {
-        LoadError::Config(errors) => format!("the configuration is wrong\n{errors}"),
+        LoadError::Config(errors) => match reader {
+            Reader::Starter => format!("the configuration is wrong\n{errors}"),
+            Reader::Anybody => format!("the configuration is wrong\n{errors:#}"),
+        },
         other => other.to_string(),
     }
 }
@@ -166,7 +178,7 @@ mod tests {
 
     fn decide(line: &str) -> Result<Command, String> {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        parse(&words)?.decide()
+        parse(&words)?.decide(Reader::Starter)
     }
 
     #[track_caller]

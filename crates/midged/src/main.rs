@@ -10,12 +10,12 @@ use midge::log::Log;
 use midge::options::Options;
 use midge::{OptionsSource, Server};
 
-use crate::flags::{Command, Ready};
+use crate::flags::{Command, Reader, Ready};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> =
         std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
-    match flags::parse(&arguments).and_then(flags::Parsed::decide) {
+    match flags::parse(&arguments).and_then(|parsed| parsed.decide(Reader::Starter)) {
         Ok(Command::Say(text)) => {
             banner::say(&text);
             ExitCode::SUCCESS
@@ -56,7 +56,7 @@ struct CommandLine {
 
 impl OptionsSource for CommandLine {
     fn read(&self) -> Result<Options, String> {
-        match flags::parse(&self.arguments).and_then(flags::Parsed::decide)? {
+        match flags::parse(&self.arguments).and_then(|parsed| parsed.decide(Reader::Anybody))? {
             Command::Run(ready) => Ok(ready.options),
             _ => Err("the command line does not run a server".to_owned()),
         }

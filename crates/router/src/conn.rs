@@ -104,6 +104,8 @@ pub(crate) struct ConnState {
     pub(crate) headers: bool,
     /// Whether an INFO may be sent at any time.
     pub(crate) takes_info: bool,
+    /// Whether it is known who the peer is.
+    bound: bool,
     pub(crate) trace: bool,
     /// Producers that wait until this connection has taken more.
     stalled: Vec<Arc<dyn Owner>>,
@@ -158,6 +160,7 @@ impl Conn {
                 out_bytes: 0,
                 headers: false,
                 takes_info: false,
+                bound: false,
                 trace: false,
                 stalled: Vec::new(),
                 stalls: 0,
@@ -248,13 +251,31 @@ impl Conn {
 
     /// Remembers a grant where those find it who deliver to this connection.
     pub(crate) fn set_grant(&self, grant: Arc<Grant>) {
-        let permissions = grant.permissions.as_deref();
+        let mut state = self.state.lock();
+        state.grant = grant;
+        state.bound = true;
+        self.take_up(&mut state);
+    }
+
+    /// The grant as it is now, with everything made anew that follows from it.
+    pub(crate) fn renew_grant(&self) -> Arc<Grant> {
+        let mut state = self.state.lock();
+        self.take_up(&mut state);
+        state.grant.clone()
+    }
+
+    fn take_up(&self, state: &mut ConnState) {
+        let permissions = state.grant.permissions.as_deref();
         self.filtered.store(permissions.is_some_and(crate::Permissions::filters), Ordering::Release);
         let answers = permissions.is_some_and(|permissions| permissions.rules().responses.is_some());
-        let mut state = self.state.lock();
         // What might be answered before must be asked again, as in the original.
         state.replies = answers.then(|| Box::new(Replies::new(self.cid)));
-        state.grant = grant;
+    }
+
+    /// Whether it is known who the peer is.
+    #[must_use]
+    pub fn is_bound(&self) -> bool {
+        self.state.lock().bound
     }
 
     /// Whether a message on `name` may be delivered to one of this connection's subscriptions.

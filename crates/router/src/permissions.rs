@@ -192,7 +192,7 @@ impl Patterns {
 }
 
 /// Replies that are remembered before old ones are looked for.
-const PRUNE_REPLIES: usize = 4096;
+const PRUNE_REPLIES: u32 = 4096;
 /// Most replies that are remembered.
 const MOST_REPLIES: usize = 64 * 1024;
 
@@ -200,8 +200,8 @@ const MOST_REPLIES: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Replies {
     open: HashMap<Box<[u8]>, Reply, FixedSeeded>,
-    /// Replies that were noted since old ones were last looked for.
-    noted: usize,
+    /// Replies that were ever noted.
+    noted: u32,
 }
 
 /// Peers choose reply subjects, so the table is seeded.
@@ -211,6 +211,8 @@ type FixedSeeded = foldhash::fast::SeedableRandomState;
 struct Reply {
     since: Instant,
     used: u32,
+    /// How many were noted before it.
+    number: u32,
 }
 
 impl Replies {
@@ -221,14 +223,16 @@ impl Replies {
 
     /// Remembers that a request with this reply subject was delivered.
     pub(crate) fn note(&mut self, reply: &[u8], rules: ResponseRules, now: Instant) {
-        self.noted += 1;
-        if self.noted > PRUNE_REPLIES {
-            self.noted = 0;
+        self.noted = self.noted.wrapping_add(1);
+        if self.noted.is_multiple_of(PRUNE_REPLIES) {
             self.open.retain(|_, reply| rules.is_open(*reply, now));
         }
-        if self.open.len() < MOST_REPLIES {
-            self.open.insert(reply.into(), Reply { since: now, used: 0 });
+        if self.open.len() >= MOST_REPLIES {
+            // What has waited longest is the least likely to be answered yet.
+            let newest = self.noted;
+            self.open.retain(|_, reply| newest.wrapping_sub(reply.number) < MOST_REPLIES as u32 / 2);
         }
+        self.open.insert(reply.into(), Reply { since: now, used: 0, number: self.noted });
     }
 
     /// Whether one more answer may go there; counts it.
@@ -318,7 +322,10 @@ mod tests {
         let any = ResponseRules { max: None, expires: None };
         for n in 0..MOST_REPLIES + 10 {
             replies.note(format!("r{n}").as_bytes(), any, now);
+            assert!(replies.open.len() <= MOST_REPLIES, "what is remembered is bounded");
         }
-        assert_eq!(replies.open.len(), MOST_REPLIES, "what is remembered is bounded");
+        assert!(!replies.take(b"r0", any, now), "the oldest are forgotten first");
+        assert!(replies.take(format!("r{}", MOST_REPLIES - 1).as_bytes(), any, now));
+        assert!(replies.take(format!("r{}", MOST_REPLIES + 9).as_bytes(), any, now));
     }
 }

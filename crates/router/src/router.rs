@@ -467,6 +467,8 @@ impl Router {
     /// Ends the subscriptions of a connection that its permissions do not allow any more: subject, queue group and
     /// sid of each.
     pub(crate) fn drop_denied(&self, conn: &Conn, grant: &Grant) -> Vec<(Vec<u8>, Vec<u8>, Vec<u8>)> {
+        // What cached matches hold was filtered by the old permissions.
+        grant.account.interest().bump_all();
         let Some(permissions) = &grant.permissions else { return Vec::new() };
         let denied =
             |sub: &Subscription| !permissions.may_subscribe(&sub.subject, &self.queues.name(sub.queue));
@@ -476,8 +478,6 @@ impl Router {
             told.push((sub.subject.to_vec(), self.queues.name(sub.queue).to_vec(), sub.sid.bytes().to_vec()));
             self.forget(conn.index(), &grant.account, slot, &sub);
         }
-        // What cached matches hold was filtered by the old permissions.
-        grant.account.interest().bump_all();
         told
     }
 

@@ -152,11 +152,11 @@ fn refuse_restart(before: &Options, after: &Options) -> Result<(), ReloadError> 
 }
 
 /// Looks whether somebody who is connected may stay, and as whom.
-fn look_again(conn: &Conn, setup: &Setup) {
+pub(crate) fn look_again(conn: &Conn, setup: &Setup) {
     let kind = Carrier::of(conn).map_or(ConnectionType::Standard, |carrier| carrier.kind);
     match setup.directory.again(&conn.grant(), kind) {
         // Somebody who has not said yet who he is will be asked by the new rules.
-        _ if conn.hello().is_none() && conn.entrance().asks => conn.revise(None),
+        _ if !conn.is_bound() && conn.entrance().asks => conn.revise(None),
         Again::Stays(grant) => conn.revise(Some(grant)),
         Again::Moved => {
             conn.close(CloseReason::ClientClosed);

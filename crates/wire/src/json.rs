@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize as De, Serialize};
+use serde_json::error::Category;
 
 /// What a server says of itself. Fields that are false, zero or empty are left out, those without a default
 /// always stand, in nats-server 2.15's order.
@@ -217,12 +218,31 @@ impl Connect {
     /// # Errors
     /// The text is no JSON object, has something behind it, or gives a known field a value of the wrong type.
     /// The values may then have changed in part.
-    pub fn update(&mut self, json: &[u8]) -> Result<(), serde_json::Error> {
+    pub fn update(&mut self, json: &[u8]) -> Result<(), ConnectError> {
         // Go replaces what is no UTF-8 where serde_json would refuse it.
         let text: Cow<'_, str> = String::from_utf8_lossy(json);
         let mut reader = serde_json::Deserializer::from_str(&text);
-        reader.deserialize_map(ConnectVisitor(self))?;
-        reader.end()
+        let read = reader.deserialize_map(ConnectVisitor(self)).and_then(|()| reader.end());
+        read.map_err(|why| ConnectError::from(&why))
+    }
+}
+
+/// Why the body of a CONNECT cannot be read. It names no value: that could be a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{what} at column {column}")]
+pub struct ConnectError {
+    what: &'static str,
+    column: usize,
+}
+
+impl From<&serde_json::Error> for ConnectError {
+    fn from(why: &serde_json::Error) -> Self {
+        let what = match why.classify() {
+            Category::Data => "a value of the wrong type",
+            Category::Eof => "the end of the text too soon",
+            Category::Syntax | Category::Io => "no valid JSON",
+        };
+        Self { what, column: why.column() }
     }
 }
 
@@ -291,7 +311,7 @@ fn put<'de, T: Deserialize<'de>, A: MapAccess<'de>>(slot: &mut T, map: &mut A) -
 mod tests {
     use super::*;
 
-    fn read(json: &str) -> Result<Connect, serde_json::Error> {
+    fn read(json: &str) -> Result<Connect, ConnectError> {
         let mut connect = Connect::default();
         connect.update(json.as_bytes()).map(|()| connect)
     }

@@ -1,5 +1,6 @@
 //! What every kind of session has.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -54,7 +55,7 @@ pub struct Core {
     pub(crate) nonce: Box<str>,
     pub(crate) phase: Phase,
     pub(crate) timers: Timers,
-    events: Vec<Event>,
+    events: VecDeque<Event>,
     /// The last message's receivers: the next message often has the same.
     memo: Option<Arc<MatchSet>>,
     in_msgs: u64,
@@ -98,7 +99,7 @@ impl Core {
             conn,
             limits,
             nonce: nonce.into(),
-            events: Vec::new(),
+            events: VecDeque::new(),
             memo: None,
             in_msgs: 0,
             in_bytes: 0,
@@ -251,17 +252,15 @@ impl Core {
 
     pub(crate) fn emit(&mut self, event: Event) {
         if self.events.len() < MAX_EVENTS || !matches!(event, Event::Refused(_)) {
-            self.events.push(event);
+            self.events.push_back(event);
         }
     }
 
     pub(crate) fn next_event(&mut self) -> Option<Event> {
+        let event = self.events.pop_front()?;
         if self.events.is_empty() {
-            return None;
-        }
-        let event = self.events.remove(0);
-        if self.events.is_empty() {
-            self.events = Vec::new();
+            // An idle connection keeps no memory for them.
+            self.events = VecDeque::new();
         }
         Some(event)
     }
@@ -301,10 +300,9 @@ impl Core {
             return self.fail(error, tick);
         }
         self.memo = None;
-        let grant = self.conn.grant();
+        let grant = self.conn.renew_grant();
         self.permissions = grant.permissions.clone();
         self.limits = self.account.limits_on(self.router.limits());
-        self.conn.set_grant(grant.clone());
         self.conn.lock().max_pending = self.limits.max_pending;
         for (subject, queue, sid) in self.router.drop_denied(&self.conn, &grant) {
             self.refuse(Refusal::Removed(subject, queue, sid), tick);

@@ -7,11 +7,12 @@ mod certificate;
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use midge_identity::challenge;
 use midge_router::{AccountLimits, Grant, Permissions, Router, Tag, Verdict};
 use midge_wire::json::Connect;
+use parking_lot::Mutex;
 use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
@@ -34,6 +35,20 @@ pub(crate) struct Directory {
     websocket: Door,
     anyone: Arc<Grant>,
     hashing: Arc<Semaphore>,
+    /// Those who wait for hashing, by host: one for each host at a time, so that whoever guesses from one host keeps
+    /// only that host's own users waiting.
+    turns: Mutex<HashMap<Box<str>, Weak<Semaphore>>>,
+}
+
+/// Whoever asks to be let in, beside what he says of himself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Caller<'a> {
+    /// His address as `host:port`.
+    pub(crate) peer: &'a str,
+    /// What he was given to sign.
+    pub(crate) nonce: &'a str,
+    /// What is more than a plain socket about his connection.
+    pub(crate) carrier: Option<&'a Carrier>,
 }
 
 /// What is asked of those who come by one kind of connection, beside users.
@@ -158,6 +173,7 @@ impl Directory {
             users,
             anyone: router.anyone().clone(),
             hashing: Arc::new(Semaphore::new(HASHING)),
+            turns: Mutex::default(),
         }
     }
 
@@ -200,7 +216,8 @@ impl Directory {
     }
 
     /// Finds out who somebody is.
-    pub(crate) fn decide(&self, connect: &Connect, nonce: &str, carrier: Option<&Carrier>) -> Decision {
+    pub(crate) fn decide(&self, connect: &Connect, caller: Caller<'_>) -> Decision {
+        let Caller { nonce, carrier, .. } = caller;
         let kind = carrier.map_or(ConnectionType::Standard, |carrier| carrier.kind);
         let door = self.door(kind);
         let refused = Decision::Now(Verdict::Refused);
@@ -211,10 +228,10 @@ impl Directory {
             return self.decide_key(connect, nonce, kind).unwrap_or(refused);
         }
         if self.users.is_empty() {
-            return self.decide_simple(door, connect);
+            return self.decide_simple(door, connect, caller);
         }
         if door.maps {
-            return self.decide_certificate(connect, carrier, kind);
+            return self.decide_certificate(connect, caller, kind);
         }
         let says_nothing =
             connect.user.is_empty() && connect.pass.is_empty() && connect.auth_token.is_empty();
@@ -223,11 +240,19 @@ impl Directory {
             return grant.map_or(refused, |grant| Decision::Now(Verdict::Welcome(grant)));
         }
         if connect.user.is_empty() {
-            return self.decide_simple(door, connect);
+            return self.decide_simple(door, connect, caller);
         }
         match self.users.get(&connect.user).filter(|user| user.may_come_by(kind)) {
             Some(user) => match &user.options.credential {
-                Credential::Password(_, secret) => self.compare(secret, &connect.pass, &user.grant),
+                Credential::Password(name, secret) => {
+                    // Without a password, he is whom a certificate names, and by nothing else.
+                    let stranger = door.stranger == Some(Stranger::User(name.clone()));
+                    if secret.reveal().is_empty() && !stranger && self.may_be_named(user) {
+                        debug!("User {name:?} requires a client certificate");
+                        return refused;
+                    }
+                    self.compare(secret, &connect.pass, &user.grant, caller)
+                }
                 Credential::Nkey(_) => refused,
             },
             None => refused,
@@ -245,7 +270,14 @@ impl Directory {
         Some(Decision::Now(Verdict::Welcome(user.grant.clone())))
     }
 
-    fn decide_simple(&self, door: &Door, connect: &Connect) -> Decision {
+    /// Whether a certificate may name this user, at any door.
+    fn may_be_named(&self, user: &User) -> bool {
+        [ConnectionType::Standard, ConnectionType::WebSocket]
+            .into_iter()
+            .any(|kind| self.door(kind).maps && user.may_come_by(kind))
+    }
+
+    fn decide_simple(&self, door: &Door, connect: &Connect, caller: Caller<'_>) -> Decision {
         let grant = |login: Login, user: &str| {
             let grant =
                 Grant { user: user.into(), tag: Some(Arc::new(login) as Tag), ..Grant::clone(&self.anyone) };
@@ -254,23 +286,18 @@ impl Directory {
         match (&door.token, &door.single) {
             (Some(token), _) => {
                 let grant = grant(Login::Token(token.clone()), "[REDACTED]");
-                self.compare(token, &connect.auth_token, &grant)
+                self.compare(token, &connect.auth_token, &grant, caller)
             }
             (None, Some((name, secret))) if *name == connect.user => {
                 let grant = grant(Login::Single(name.clone(), secret.clone()), name);
-                self.compare(secret, &connect.pass, &grant)
+                self.compare(secret, &connect.pass, &grant, caller)
             }
             _ => Decision::Now(Verdict::Refused),
         }
     }
 
-    fn decide_certificate(
-        &self,
-        connect: &Connect,
-        carrier: Option<&Carrier>,
-        kind: ConnectionType,
-    ) -> Decision {
-        let facts = carrier.and_then(|carrier| carrier.tls.get());
+    fn decide_certificate(&self, connect: &Connect, caller: Caller<'_>, kind: ConnectionType) -> Decision {
+        let facts = caller.carrier.and_then(|carrier| carrier.tls.get());
         let Some(certificate) = facts.and_then(|facts| facts.peer.first()) else {
             debug!("User required in cert, no peer certificates found");
             return Decision::Now(Verdict::Refused);
@@ -285,20 +312,22 @@ impl Directory {
             warn!("User {:?} found in connect proto, but user required from cert", connect.user);
         }
         match &user.options.credential {
-            Credential::Password(_, secret) => self.compare(secret, &connect.pass, &user.grant),
+            Credential::Password(_, secret) => self.compare(secret, &connect.pass, &user.grant, caller),
             Credential::Nkey(_) => Decision::Now(Verdict::Refused),
         }
     }
 
     /// Compares what was shown with what must be: at once, in constant time, or by hashing it on another thread.
-    fn compare(&self, secret: &Secret, shown: &str, grant: &Arc<Grant>) -> Decision {
+    fn compare(&self, secret: &Secret, shown: &str, grant: &Arc<Grant>, caller: Caller<'_>) -> Decision {
         let welcome = Verdict::Welcome(grant.clone());
         if !secret.is_hash() {
             let same = bool::from(secret.reveal().as_bytes().ct_eq(shown.as_bytes()));
             return Decision::Now(if same { welcome } else { Verdict::Refused });
         }
         let (secret, shown, hashing) = (secret.clone(), shown.to_owned(), self.hashing.clone());
+        let host = self.turn(caller.peer);
         Decision::Later(Box::pin(async move {
+            let Ok(_first) = host.acquire_owned().await else { return Verdict::Refused };
             let Ok(_turn) = hashing.acquire_owned().await else { return Verdict::Refused };
             let verify = move || bcrypt::verify(shown, secret.reveal()).unwrap_or(false);
             match tokio::task::spawn_blocking(verify).await {
@@ -306,6 +335,19 @@ impl Directory {
                 _ => Verdict::Refused,
             }
         }))
+    }
+
+    /// What those wait for who come from that host and whose password is to be hashed.
+    fn turn(&self, peer: &str) -> Arc<Semaphore> {
+        let host = peer.rsplit_once(':').map_or(peer, |(host, _)| host);
+        let mut turns = self.turns.lock();
+        if let Some(turn) = turns.get(host).and_then(Weak::upgrade) {
+            return turn;
+        }
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        let turn = Arc::new(Semaphore::new(1));
+        turns.insert(host.into(), Arc::downgrade(&turn));
+        turn
     }
 
     /// What becomes of somebody who is connected already.
@@ -369,7 +411,8 @@ impl Door {
     }
 
     fn websocket(options: &Options) -> Self {
-        let maps = options.websocket.tls.as_ref().is_some_and(|tls| tls.map);
+        let block = &options.websocket;
+        let maps = block.port.is_some() && block.tls.as_ref().is_some_and(|tls| tls.map);
         let WebSocketOptions { auth, no_auth_user, .. } = &options.websocket;
         if !options.websocket.has_own_auth() {
             return Self { maps, ..Self::standard(options) };

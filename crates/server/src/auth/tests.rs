@@ -29,13 +29,14 @@ fn connect(json: &str) -> Connect {
 
 /// The account and user that somebody is let in as.
 fn decide(directory: &Directory, json: &str, carrier: Option<&Carrier>) -> Option<(String, String)> {
-    let verdict = match directory.decide(&connect(json), "nonce", carrier) {
-        Decision::Now(verdict) => verdict,
-        Decision::Later(verdict) => {
-            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            runtime.block_on(verdict)
-        }
-    };
+    let verdict =
+        match directory.decide(&connect(json), Caller { peer: "127.0.0.1:1", nonce: "nonce", carrier }) {
+            Decision::Now(verdict) => verdict,
+            Decision::Later(verdict) => {
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                runtime.block_on(verdict)
+            }
+        };
     match verdict {
         Verdict::Welcome(grant) => Some((grant.account.name().to_string(), grant.user.to_string())),
         Verdict::Refused => None,
@@ -152,9 +153,10 @@ fn a_change_of_the_options_meets_those_who_are_there() {
         format!("authorization {{ users: [{{ user: a, pass: {pass} {more} }}, {{ user: b, pass: y }}] }}")
     };
     let (before, router) = directory(&text("x", ""));
-    let Decision::Now(Verdict::Welcome(grant)) =
-        before.decide(&connect(r#"{"user":"a","pass":"x"}"#), "", None)
-    else {
+    let Decision::Now(Verdict::Welcome(grant)) = before.decide(
+        &connect(r#"{"user":"a","pass":"x"}"#),
+        Caller { peer: "127.0.0.1:1", nonce: "", carrier: None },
+    ) else {
         panic!("a is known")
     };
     let after = |text: &str| {
@@ -205,4 +207,38 @@ fn users_of_the_system_account_alone_lock_nobody_out() {
         assert!(!directory.takes_strangers(ConnectionType::Standard), "{text}");
         assert_eq!(decide(&directory, "{}", None), None, "{text}");
     }
+}
+
+#[test]
+fn whom_only_a_certificate_names_no_other_door_lets_in() {
+    let text = |more: &str| {
+        format!(
+            "tls {{ cert_file: c, key_file: k, ca_file: a, verify_and_map: true }}
+             websocket {{ port: 1, no_tls: true }}
+             authorization {{ users: [{{ user: \"CN=alice\" }}, {{ user: bob, pass: x }}] {more} }}"
+        )
+    };
+    let browser = Carrier::new(ConnectionType::WebSocket);
+    let come = |text: &str, json: &str| decide(&directory(text).0, json, Some(&browser));
+    assert_eq!(come(&text(""), r#"{"user":"CN=alice"}"#), None);
+    assert_eq!(come(&text(""), r#"{"user":"bob","pass":"x"}"#), known("$G", "bob"));
+    let guest = text("}, no_auth_user: \"CN=alice\" #");
+    assert_eq!(come(&guest, r#"{"user":"CN=alice"}"#), known("$G", "CN=alice"), "anybody is this user");
+    let elsewhere = text("").replace("verify_and_map", "verify");
+    assert_eq!(
+        come(&elsewhere, r#"{"user":"CN=alice"}"#),
+        known("$G", "CN=alice"),
+        "no password is one, too"
+    );
+}
+
+#[test]
+fn empty_credentials_are_none() {
+    let (directory, _) = directory(
+        "authorization { token: t }
+         websocket { port: 1, no_tls: true, authorization { token: \"\" }, no_auth_user: \"\" }",
+    );
+    let browser = Carrier::new(ConnectionType::WebSocket);
+    assert_eq!(decide(&directory, "{}", Some(&browser)), None);
+    assert_eq!(decide(&directory, r#"{"auth_token":"t"}"#, Some(&browser)), known("$G", "[REDACTED]"));
 }

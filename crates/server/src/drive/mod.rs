@@ -22,9 +22,11 @@ use parking_lot::Mutex;
 use tokio::io::ReadBuf;
 
 use self::input::Input;
-use crate::auth::Decision;
+use crate::auth::{Caller, Decision};
 use crate::carrier::Carrier;
+use crate::reload::look_again;
 use crate::server::Server;
+use crate::setup::Setup;
 use crate::talk::{Talk, Tracer};
 use crate::tls::HandshakeError;
 
@@ -106,12 +108,18 @@ pub(crate) struct Connection<H: Host, I: Inlet, O: Outlet> {
     /// What is more than a plain socket about the connection.
     carrier: Option<Arc<Carrier>>,
     /// Who the peer is, while that is being found out.
-    verdict: Option<Pin<Box<dyn Future<Output = Verdict> + Send>>>,
+    verdict: Option<Pending>,
     inlet: I,
     outlet: Arc<O>,
     input: Input,
     wait: Wait,
     alarm: H::Alarm,
+}
+
+/// Who the peer is, while that is being found out, by what was configured when that began.
+struct Pending {
+    verdict: Pin<Box<dyn Future<Output = Verdict> + Send>>,
+    setup: Arc<Setup>,
 }
 
 /// What the connection waits for before it goes on with its input.
@@ -148,6 +156,7 @@ impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O> {
             host.end_turn(&mut worker, now);
             session
         };
+        follow_reload(&server, &setup, &session);
         let talk = Talk::new(&session);
         let alarm = host.alarm();
         let (input, wait) = (Input::default(), Wait::Bytes);
@@ -180,11 +189,12 @@ impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O> {
             let next = self.eat(now);
             self.follow(next, now);
         }
-        if let Some(verdict) = &mut self.verdict
+        if let Some(Pending { verdict, setup }) = &mut self.verdict
             && let Poll::Ready(verdict) = verdict.as_mut().poll(cx)
         {
+            let setup = setup.clone();
             self.verdict = None;
-            self.turn(now, |session, tick| session.handle_verdict(verdict, tick));
+            self.take_up(verdict, &setup, now);
             self.wait = Wait::Bytes;
             let next = self.eat(now);
             self.follow(next, now);
@@ -301,12 +311,14 @@ impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O> {
                     }
                     self.talk.asked(&request.connect);
                     let setup = self.server.setup();
-                    let carrier = self.carrier.as_deref();
-                    match setup.directory.decide(&request.connect, &request.nonce, carrier) {
-                        Decision::Now(verdict) => {
-                            self.turn(now, |session, tick| session.handle_verdict(verdict, tick));
-                        }
-                        Decision::Later(verdict) => self.verdict = Some(verdict),
+                    let caller = Caller {
+                        peer: self.session.conn().peer(),
+                        nonce: &request.nonce,
+                        carrier: self.carrier.as_deref(),
+                    };
+                    match setup.directory.decide(&request.connect, caller) {
+                        Decision::Now(verdict) => self.take_up(verdict, &setup, now),
+                        Decision::Later(verdict) => self.verdict = Some(Pending { verdict, setup }),
                     }
                 }
                 Event::Connected => {
@@ -316,6 +328,12 @@ impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O> {
                 event => self.talk.handle(event, &self.session),
             }
         }
+    }
+
+    /// Lets the peer in, or does not.
+    fn take_up(&mut self, verdict: Verdict, setup: &Arc<Setup>, now: Instant) {
+        self.turn(now, |session, tick| session.handle_verdict(verdict, tick));
+        follow_reload(&self.server, setup, &self.session);
     }
 
     /// Whether the connection has ended; if not, when to look again.
@@ -361,6 +379,15 @@ impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O> {
                 Poll::Pending
             }
         }
+    }
+}
+
+/// Sees to it that a reload since `setup` holds for this connection, too: it may have looked for connections before
+/// this one was there, or before it was known who the peer is.
+fn follow_reload(server: &Server, setup: &Arc<Setup>, session: &ClientSession) {
+    let current = server.setup();
+    if !Arc::ptr_eq(setup, &current) {
+        look_again(session.conn(), &current);
     }
 }
 

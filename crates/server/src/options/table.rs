@@ -122,6 +122,11 @@ pub(super) fn put<T>(place: &mut T, value: Result<T, impl Into<Faults>>) -> Resu
     Ok(())
 }
 
+/// A name or secret; an empty one is none, as in nats-server.
+pub(super) fn said(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
 /// Zero and less mean that there is no limit.
 fn limit(given: &Given<'_>) -> Result<usize, String> {
     Ok(usize::try_from(given.int()?).unwrap_or(0))
@@ -343,7 +348,7 @@ static TABLE: &[OptionSpec] = &[
         "User that clients must be.",
         "none",
         "\"alice\"",
-        |o, v| put(&mut o.auth.user, v.text().map(Some)),
+        |o, v| put(&mut o.auth.user, v.text().map(said)),
     )
     .flag(&["user"], "user"),
     spec(
@@ -355,7 +360,7 @@ static TABLE: &[OptionSpec] = &[
     )
     .flag(&["pass"], "password"),
     spec(&["authorization.token"], "Token that clients must show.", "none", "\"t0ken\"", |o, v| {
-        put(&mut o.auth.token, v.text().map(|text| Some(Secret::new(text))))
+        put(&mut o.auth.token, v.text().map(|text| said(text).map(Secret::new)))
     })
     .flag(&["auth"], "token"),
     spec(
@@ -388,7 +393,7 @@ static TABLE: &[OptionSpec] = &[
         "User or nkey that somebody is who shows nothing.",
         "none",
         "\"guest\"",
-        |o, v| put(&mut o.auth.no_auth_user, v.text().map(Some)),
+        |o, v| put(&mut o.auth.no_auth_user, v.text().map(said)),
     ),
     spec(
         &["accounts"],

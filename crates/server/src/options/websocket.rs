@@ -8,7 +8,7 @@ use axum::http::{HeaderName, HeaderValue, Uri};
 use midge_conf::Value;
 
 use super::faults::Faults;
-use super::table::{OptionSpec, put, spec, tls_block};
+use super::table::{OptionSpec, put, said, spec, tls_block};
 use super::{Given, OptionsError, Secret, TlsOptions};
 
 /// Where and how WebSocket clients are listened for.
@@ -198,7 +198,7 @@ pub(super) static WEBSOCKET: &[OptionSpec] = &[
         "User that WebSocket clients must be.",
         "as for others",
         "\"alice\"",
-        |o, v| put(&mut o.websocket.auth.user, v.text().map(Some)),
+        |o, v| put(&mut o.websocket.auth.user, v.text().map(said)),
     ),
     spec(
         &[
@@ -217,7 +217,7 @@ pub(super) static WEBSOCKET: &[OptionSpec] = &[
         "Token that WebSocket clients must show.",
         "as for others",
         "\"t0ken\"",
-        |o, v| put(&mut o.websocket.auth.token, v.text().map(|text| Some(Secret::new(text)))),
+        |o, v| put(&mut o.websocket.auth.token, v.text().map(|text| said(text).map(Secret::new))),
     ),
     spec(
         &["websocket.authorization.timeout", "ws.authorization.timeout"],
@@ -231,7 +231,7 @@ pub(super) static WEBSOCKET: &[OptionSpec] = &[
         "User or nkey that a WebSocket client is who shows nothing.",
         "none",
         "\"guest\"",
-        |o, v| put(&mut o.websocket.no_auth_user, v.text().map(Some)),
+        |o, v| put(&mut o.websocket.no_auth_user, v.text().map(said)),
     ),
     spec(
         &["websocket.user_cookie", "ws.user_cookie"],

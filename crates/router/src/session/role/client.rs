@@ -152,7 +152,7 @@ impl Client {
             return Ok(Flow::Verdict);
         }
         if again {
-            core.conn.set_grant(core.conn.grant());
+            core.conn.renew_grant();
         }
         self.connected(core, tick)?;
         Ok(Flow::Limits)
