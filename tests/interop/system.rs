@@ -218,3 +218,24 @@ fn users_of_the_system_account_alone_lock_nobody_out() {
         }
     }
 }
+
+#[test]
+fn a_flood_of_questions_holds_nobody_up() {
+    let server = Process::with_config(&program("MIDGED"), "max_pending: 100KB");
+    let mut flood = Raw::client(server.port());
+    let question = "PUB $SYS.REQ.SERVER.PING.CONNZ nobody 0\r\n\r\n";
+    while !server.log().iter().any(|line| line.contains("asks the server more than it can answer")) {
+        flood.send(question.repeat(1000).as_bytes());
+        flood.sync();
+    }
+    let mut client = Raw::client(server.port());
+    client.send(b"SUB answer 1\r\n");
+    // Between the end of the one and the begin of the next, nobody answers.
+    loop {
+        client.send(b"PUB $SYS.REQ.SERVER.PING.CONNZ answer 0\r\n\r\n");
+        let answered = |frame: &Frame| matches!(frame, Frame::Message(_, body) if body.starts_with(b"{"));
+        if client.sync().iter().any(answered) {
+            break;
+        }
+    }
+}

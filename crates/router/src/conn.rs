@@ -414,14 +414,21 @@ impl Conn {
         worker: &mut crate::Worker,
         fill: impl FnOnce(&mut Vec<u8>),
     ) {
-        let (pending, fresh) = {
+        let (pending, fresh, full) = {
             let mut state = self.state.lock();
             if !state.is_open() {
                 return;
             }
             state.out.append(len, worker.pool(), fill);
-            (state.out.pending(), state.out.mark_dirty())
+            (state.out.pending(), state.out.mark_dirty(), state.out.pending() > state.max_pending)
         };
+        if full {
+            // What it is told itself counts, too: a peer that asks and does not listen is slow.
+            worker.counters.slow_pending += 1;
+            worker.slow(self.grant().account.index());
+            self.close(CloseReason::SlowConsumerPendingBytes);
+            return;
+        }
         worker.note(self, pending, fresh, len.min(pending));
     }
 

@@ -1,10 +1,12 @@
 //! What carries a connection, as far as somebody asks: authentication, monitoring, logs.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use midge_router::{CloseReason, Conn, Tag};
 use midge_wire::json::Connect;
+use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use rustls::{ProtocolVersion, ServerConnection};
 
@@ -16,8 +18,10 @@ pub(crate) struct Carrier {
     pub(crate) kind: ConnectionType,
     /// What TLS's handshake has shown, once it has.
     pub(crate) tls: OnceLock<TlsFacts>,
-    /// What cookies said.
-    pub(crate) cookies: CookieValues,
+    /// Whom a proxy says that it forwards, for log lines only.
+    pub(crate) forwarded_for: Option<IpAddr>,
+    /// What cookies said, until the connection ends.
+    cookies: Mutex<CookieValues>,
     /// Why the connection ended, once it has: WebSocket says goodbye with it.
     pub(crate) ended: OnceLock<CloseReason>,
 }
@@ -60,8 +64,7 @@ pub(crate) struct CookieValues {
 }
 
 impl CookieValues {
-    /// Says what a CONNECT leaves open.
-    pub(crate) fn complete(&self, connect: &mut Connect) {
+    fn complete(&self, connect: &mut Connect) {
         for (said, cookie) in [
             (&mut connect.user, &self.user),
             (&mut connect.pass, &self.password),
@@ -82,11 +85,30 @@ impl fmt::Debug for CookieValues {
 
 impl Carrier {
     pub(crate) fn new(kind: ConnectionType) -> Self {
-        Self { kind, tls: OnceLock::new(), cookies: CookieValues::default(), ended: OnceLock::new() }
+        Self {
+            kind,
+            tls: OnceLock::new(),
+            forwarded_for: None,
+            cookies: Mutex::default(),
+            ended: OnceLock::new(),
+        }
     }
 
-    pub(crate) fn websocket(cookies: CookieValues) -> Self {
-        Self { cookies, ..Self::new(ConnectionType::WebSocket) }
+    pub(crate) fn websocket(cookies: CookieValues, forwarded_for: Option<IpAddr>) -> Self {
+        let cookies = Mutex::new(cookies);
+        Self { cookies, forwarded_for, ..Self::new(ConnectionType::WebSocket) }
+    }
+
+    /// Says by cookies what a CONNECT leaves open.
+    pub(crate) fn complete(&self, connect: &mut Connect) {
+        self.cookies.lock().complete(connect);
+    }
+
+    /// Notes why the connection ended, and forgets what is secret: others may remember the connection for a while.
+    pub(crate) fn end(&self, reason: CloseReason) {
+        // The first reason stays.
+        let _ = self.ended.set(reason);
+        *self.cookies.lock() = CookieValues::default();
     }
 
     /// What carries that connection, if more than a plain socket.

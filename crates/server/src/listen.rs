@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use crate::files::{PidFile, Ports, PortsFile};
@@ -168,11 +168,10 @@ impl Server {
         };
         let shards = (0..count).map(|number| Shard::start(self, number)).collect::<Result<Vec<_>, _>>();
         let shards = shards.map_err(StartError::Thread)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
-        let runtime = runtime.map_err(StartError::Thread)?;
+        let services = Services::start(self, monitor.map(|listener| (listener, monitor_tls)))?;
+        let runtime = runtime()?;
         let (orders, inbox) = mpsc::channel(ORDERS);
-        let monitor = monitor.map(|listener| (listener, monitor_tls));
-        let house = House { server: self.clone(), clients, websocket, monitor, shards, inbox };
+        let house = House { server: self.clone(), clients, websocket, services, shards, inbox };
         let control = std::thread::Builder::new().name("midge-control".to_owned()).spawn(move || {
             runtime.block_on(house.keep());
             drop((pid, ports));
@@ -216,7 +215,7 @@ struct House {
     server: Arc<Server>,
     clients: TcpListener,
     websocket: Option<TcpListener>,
-    monitor: Option<(TcpListener, Option<Arc<rustls::ServerConfig>>)>,
+    services: Services,
     shards: Vec<Shard>,
     inbox: mpsc::Receiver<Order>,
 }
@@ -228,10 +227,6 @@ impl House {
         let websocket = self
             .websocket
             .map(|listener| tokio::spawn(accept(listener, ConnectionType::WebSocket, shards.clone())));
-        let monitor = self
-            .monitor
-            .map(|(listener, tls)| tokio::spawn(monitor::serve(self.server.clone(), listener, tls)));
-        let services = tokio::spawn(system::serve(self.server.clone()));
         let order = loop {
             match self.inbox.recv().await.unwrap_or(Order::Stop) {
                 Order::Reload => self.server.reload_again().await,
@@ -248,9 +243,7 @@ impl House {
         }
         info!("Initiating Shutdown...");
         self.server.stop().await;
-        for task in std::iter::once(services).chain(monitor) {
-            task.abort();
-        }
+        self.services.end();
         if let Some(shards) = Arc::into_inner(shards) {
             for thread in shards.into_iter().map(Shard::end).collect::<Vec<_>>() {
                 let _ = thread.join();
@@ -258,6 +251,45 @@ impl House {
         }
         info!("Server Exiting..");
     }
+}
+
+/// The thread that answers what operators and clients ask about the server. However much they ask, connections go on
+/// being accepted and orders carried out.
+struct Services {
+    thread: JoinHandle<()>,
+    end: oneshot::Sender<()>,
+}
+
+impl Services {
+    fn start(
+        server: &Arc<Server>,
+        monitor: Option<(TcpListener, Option<Arc<rustls::ServerConfig>>)>,
+    ) -> Result<Self, StartError> {
+        let (runtime, server) = (runtime()?, server.clone());
+        let (end, ended) = oneshot::channel();
+        let run = move || {
+            runtime.block_on(async {
+                tokio::spawn(system::serve(server.clone()));
+                if let Some((listener, tls)) = monitor {
+                    tokio::spawn(monitor::serve(server, listener, tls));
+                }
+                let _ = ended.await;
+            });
+        };
+        let thread = std::thread::Builder::new().name("midge-services".to_owned()).spawn(run);
+        Ok(Self { thread: thread.map_err(StartError::Thread)?, end })
+    }
+
+    fn end(self) {
+        drop(self.end);
+        let _ = self.thread.join();
+    }
+}
+
+/// A thread's own event loop.
+fn runtime() -> Result<tokio::runtime::Runtime, StartError> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_io().enable_time().build().map_err(StartError::Thread)
 }
 
 /// Places connections where there are fewest.

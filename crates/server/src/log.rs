@@ -92,7 +92,7 @@ fn sink(options: &LogOptions) -> io::Result<Sink> {
     };
     let target =
         target.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "remote_syslog is no address"))?;
-    Ok(Sink::Syslog(Syslog::open(&target)?))
+    Ok(Sink::Syslog(Syslog::open(target)?))
 }
 
 fn open(path: &Path) -> io::Result<Sink> {

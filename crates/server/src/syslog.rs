@@ -1,6 +1,7 @@
 //! Log lines for the system's log, or for one elsewhere.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use syslog::{Facility, Formatter3164, Logger, LoggerBackend};
 use tracing::Level;
@@ -35,8 +36,16 @@ impl Target {
     }
 }
 
+/// Time between two attempts to reach a syslog that is gone.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// An open syslog.
-pub(crate) struct Syslog(Logger<LoggerBackend, Formatter3164>);
+pub(crate) struct Syslog {
+    logger: Logger<LoggerBackend, Formatter3164>,
+    target: Target,
+    /// When it was last tried to reach it anew.
+    tried: Option<Instant>,
+}
 
 impl std::fmt::Debug for Syslog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -45,7 +54,12 @@ impl std::fmt::Debug for Syslog {
 }
 
 impl Syslog {
-    pub(crate) fn open(target: &Target) -> io::Result<Self> {
+    pub(crate) fn open(target: Target) -> io::Result<Self> {
+        let logger = Self::connect(&target)?;
+        Ok(Self { logger, target, tried: None })
+    }
+
+    fn connect(target: &Target) -> io::Result<Logger<LoggerBackend, Formatter3164>> {
         let format = Formatter3164 {
             // nats-server's: the kernel's for one elsewhere, a daemon's for the system's own.
             facility: if *target == Target::Local { Facility::LOG_DAEMON } else { Facility::LOG_KERN },
@@ -60,17 +74,34 @@ impl Syslog {
             Target::Tcp(to) => syslog::tcp(format, to.as_str()),
             Target::Unix(path) => syslog::unix_custom(format, path),
         };
-        logger.map(Self).map_err(|why| io::Error::other(why.to_string()))
+        logger.map_err(|why| io::Error::other(why.to_string()))
     }
 
-    /// Writes a line; a syslog that does not take it cannot be told of.
+    /// Writes a line. A syslog that is gone is looked for again; one that stays away cannot be told of.
     pub(crate) fn write(&mut self, level: Level, text: &str) {
-        let _ = match level {
-            Level::ERROR => self.0.err(text),
-            Level::WARN => self.0.warning(text),
-            Level::INFO | Level::TRACE => self.0.notice(text),
-            Level::DEBUG => self.0.debug(text),
-        };
+        if self.try_write(level, text).is_ok() {
+            return;
+        }
+        if self.tried.is_some_and(|tried| tried.elapsed() < PAUSE) {
+            return;
+        }
+        self.tried = Some(Instant::now());
+        if let Ok(logger) = Self::connect(&self.target) {
+            self.logger = logger;
+            let _ = self.try_write(level, text);
+        }
+    }
+
+    fn try_write(&mut self, level: Level, text: &str) -> syslog::Result<()> {
+        // A stream has no other end of a line.
+        let end = if matches!(self.target, Target::Tcp(_)) { "\n" } else { "" };
+        let text = format_args!("{text}{end}").to_string();
+        match level {
+            Level::ERROR => self.logger.err(text),
+            Level::WARN => self.logger.warning(text),
+            Level::INFO | Level::TRACE => self.logger.notice(text),
+            Level::DEBUG => self.logger.debug(text),
+        }
     }
 }
 
@@ -81,7 +112,8 @@ fn hostname() -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::UdpSocket;
+    use std::io::{BufRead, BufReader};
+    use std::net::{TcpListener, UdpSocket};
 
     use super::*;
 
@@ -98,7 +130,7 @@ mod tests {
     #[test]
     fn lines_arrive_with_their_level() {
         let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let mut log = Syslog::open(&Target::Udp(receiver.local_addr().unwrap().to_string())).unwrap();
+        let mut log = Syslog::open(Target::Udp(receiver.local_addr().unwrap().to_string())).unwrap();
         let mut buffer = [0; 500];
         for (level, priority) in
             [(Level::ERROR, "<3>"), (Level::WARN, "<4>"), (Level::INFO, "<5>"), (Level::DEBUG, "<7>")]
@@ -111,5 +143,31 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn a_syslog_that_comes_back_is_found_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut log = Syslog::open(Target::Tcp(listener.local_addr().unwrap().to_string())).unwrap();
+        let (first, _) = listener.accept().unwrap();
+        log.write(Level::INFO, "one");
+        log.write(Level::INFO, "two");
+        let mut lines = BufReader::new(&first).lines();
+        for end in ["]: one", "]: two"] {
+            assert!(lines.next().unwrap().unwrap().ends_with(end));
+        }
+        drop(first);
+        listener.set_nonblocking(true).unwrap();
+        // The first line after the end may still be taken, and lost.
+        let second = loop {
+            log.tried = None;
+            log.write(Level::INFO, "again");
+            if let Ok((second, _)) = listener.accept() {
+                break second;
+            }
+        };
+        second.set_nonblocking(false).unwrap();
+        let line = BufReader::new(second).lines().next().unwrap().unwrap();
+        assert!(line.ends_with("]: again"), "{line}");
     }
 }

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use tracing::{debug, error, info, trace, warn};
 
 use crate::auth::{Login, claimed};
+use crate::carrier::Carrier;
 use crate::server::Server;
 use crate::tls::HandshakeError;
 
@@ -28,6 +29,9 @@ struct Name<'a>(&'a Conn);
 
 impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(address) = Carrier::of(self.0).and_then(|carrier| carrier.forwarded_for) {
+            write!(f, "{address}/")?;
+        }
         write!(f, "{} - cid:{}", self.0.peer(), self.0.cid())?;
         let Some(hello) = self.0.hello() else { return Ok(()) };
         let version = if hello.version.is_empty() { String::new() } else { format!("v{}", hello.version) };

@@ -2,14 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use midge_router::CloseReason;
 use midge_router::local::Outgoing;
 use midge_server::Server;
 use midge_server::options::Options;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::task::JoinHandle;
 
 /// Longer than anything here takes.
@@ -185,4 +188,43 @@ async fn many_clients_on_several_threads_hear_everything() {
             assert_eq!(payloads, want, "publisher {p}");
         }
     }
+}
+
+/// A carrier that never says that it has ended.
+struct Endless(DuplexStream);
+
+impl AsyncRead for Endless {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Endless {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+#[tokio::test]
+async fn a_carrier_that_does_not_end_is_given_up() {
+    let server = server(|_| {});
+    let (mut client, io) = tokio::io::duplex(4096);
+    let task = tokio::spawn(server.clone().drive(Endless(io), "duplex:1"));
+    client.write_all(b"CONNECT {\"verbose\":false}\r\nPING\r\n").await.unwrap();
+    hear(&mut client, b"PONG\r\n").await;
+    client.write_all(b"nonsense\r\n").await.unwrap();
+    within(task).await.unwrap();
+    assert_eq!(server.router().clients(), 0);
 }

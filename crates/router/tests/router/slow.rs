@@ -133,3 +133,14 @@ fn a_driver_that_waits_for_the_last_bytes_is_woken_when_they_have_left() {
     assert_eq!(peer.session.conn().pending(), 0);
     assert_eq!(peer.woken(), 2, "once for the end, and once when everything has left");
 }
+
+#[test]
+fn what_a_peer_is_told_itself_counts() {
+    let house = House::with(limits(), false);
+    let mut slow = house.peer("");
+    slow.set_room(0);
+    house.say(&mut slow, &"PING\r\n".repeat(1000));
+    assert_eq!(slow.session.conn().closed(), Some(CloseReason::SlowConsumerPendingBytes));
+    assert_eq!(slow.session.conn().pending(), 0, "what waited is given up");
+    assert_eq!(house.router.totals().counters.slow_pending, 1);
+}

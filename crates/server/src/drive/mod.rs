@@ -13,7 +13,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use atomic_waker::AtomicWaker;
@@ -132,8 +132,8 @@ enum Wait {
     Stalled(Instant),
     /// For the end: what waits is written, until then at most.
     End(Instant),
-    /// For the carrier to end.
-    Shutdown,
+    /// For the carrier to end, until then at most.
+    Shutdown(Instant),
 }
 
 impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O> {
@@ -174,6 +174,10 @@ impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O> {
         signal.waker.register(cx.waker());
         let raised = signal.raised.swap(false, Ordering::Acquire);
         let now = Instant::now();
+        // Another thread may have been writing when this one last looked, and have got stuck after that.
+        if raised && self.session.conn().blocked_since().is_some() {
+            self.outlet.signal().set_blocked();
+        }
         self.drain(now, cx);
         if self.session.conn().is_revised() {
             self.session.set_trace(self.server.setup().options.log.trace);
@@ -307,7 +311,7 @@ impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O> {
             match event {
                 Event::Authenticate(mut request) => {
                     if let Some(carrier) = &self.carrier {
-                        carrier.cookies.complete(&mut request.connect);
+                        carrier.complete(&mut request.connect);
                     }
                     self.talk.asked(&request.connect);
                     let setup = self.server.setup();
@@ -340,15 +344,14 @@ impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O> {
     fn finish(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let closed = self.session.conn().closed();
         if let Some(reason) = closed
-            && !matches!(self.wait, Wait::End(_) | Wait::Shutdown)
+            && !matches!(self.wait, Wait::End(_) | Wait::Shutdown(_))
         {
             self.session.close(reason);
             self.settle(now);
             self.input = Input::default();
             self.verdict = None;
             if let Some(carrier) = &self.carrier {
-                // The first reason stays.
-                let _ = carrier.ended.set(reason);
+                carrier.end(reason);
             }
             self.wait = Wait::End(now + if reason.flushes() { LAST_WORDS } else { Duration::ZERO });
             // What the tick has not written yet.
@@ -361,14 +364,18 @@ impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O> {
             Wait::End(until) => {
                 let written = self.session.conn().pending() == 0 && self.outlet.is_drained();
                 if written || now >= until {
-                    self.wait = Wait::Shutdown;
+                    self.wait = Wait::Shutdown(now + LAST_WORDS);
                     return self.finish(now, cx);
                 }
                 self.alarm.set(until, now, cx);
                 Poll::Pending
             }
-            Wait::Shutdown => {
-                let _ = ready!(self.outlet.poll_shutdown(cx));
+            Wait::Shutdown(until) => {
+                // A peer that takes nothing any more does not keep its place here.
+                if self.outlet.poll_shutdown(cx).is_pending() && now < until {
+                    self.alarm.set(until, now, cx);
+                    return Poll::Pending;
+                }
                 self.session.conn().note_end(now);
                 Poll::Ready(())
             }
@@ -404,3 +411,6 @@ impl<H: Host, I: Inlet, O: Outlet> Drop for Connection<H, I, O> {
         self.talk.ended(&self.session, &self.server);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,7 @@ pub(crate) use accstatz::{AccountStat, account_stat};
 pub(crate) use connz::kind as conn_kind;
 pub(crate) use query::{BadQuery, Query};
 pub(crate) use serve::serve;
+pub(crate) use varz::ByKind;
 
 use crate::server::Server;
 

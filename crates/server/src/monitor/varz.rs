@@ -16,7 +16,7 @@ use crate::talk::uptime;
 struct Absent {}
 
 #[derive(Serialize)]
-struct ByKind {
+pub(crate) struct ByKind {
     clients: u64,
     routes: u64,
     gateways: u64,
@@ -24,7 +24,7 @@ struct ByKind {
 }
 
 impl ByKind {
-    const fn clients(clients: u64) -> Self {
+    pub(crate) const fn clients(clients: u64) -> Self {
         Self { clients, routes: 0, gateways: 0, leafs: 0 }
     }
 }

@@ -1,13 +1,13 @@
 //! The JSON of events.
 
 use jiff::Timestamp;
-use midge_router::Conn;
+use midge_router::{Conn, Kind};
 use midge_wire::json::Connect;
 use serde::Serialize;
 
 use super::ServerInfo;
 use crate::carrier::Carrier;
-use crate::monitor::{AccountStat, conn_kind};
+use crate::monitor::{AccountStat, ByKind, conn_kind};
 use crate::process::Usage;
 use crate::server::Server;
 
@@ -152,8 +152,12 @@ struct ServerStats {
     received: Stats,
     received_from_clients: Stats,
     slow_consumers: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slow_consumer_stats: Option<ByKind>,
     #[serde(skip_serializing_if = "is_zero")]
     stale_connections: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stale_connection_stats: Option<ByKind>,
     #[serde(skip_serializing_if = "is_zero")]
     stalled_clients: u64,
     active_servers: u32,
@@ -175,9 +179,15 @@ impl<'a> Statsz<'a> {
             Stats { msgs: traffic.out_msgs, bytes: traffic.out_bytes },
             Stats { msgs: traffic.in_msgs, bytes: traffic.in_bytes },
         );
+        let slow = totals.counters.slow_pending + totals.counters.slow_deadline;
+        let stale = totals.counters.stale_connections;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let with_connections: std::collections::HashSet<u32> =
-            router.connections().iter().map(|conn| conn.grant().account.index()).collect();
+        let with_connections: std::collections::HashSet<u32> = router
+            .connections()
+            .iter()
+            .filter(|conn| conn.kind() == Kind::Client)
+            .map(|conn| conn.grant().account.index())
+            .collect();
         Self {
             server: server.introduce(),
             statsz: ServerStats {
@@ -193,8 +203,10 @@ impl<'a> Statsz<'a> {
                 sent_to_clients: sent,
                 received,
                 received_from_clients: received,
-                slow_consumers: totals.counters.slow_pending + totals.counters.slow_deadline,
-                stale_connections: totals.counters.stale_connections,
+                slow_consumers: slow,
+                slow_consumer_stats: (slow > 0).then(|| ByKind::clients(slow)),
+                stale_connections: stale,
+                stale_connection_stats: (stale > 0).then(|| ByKind::clients(stale)),
                 stalled_clients: totals.counters.stalls,
                 active_servers: 1,
                 gomaxprocs: cores,

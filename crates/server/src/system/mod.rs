@@ -156,7 +156,7 @@ impl Server {
     }
 
     /// Tells how many connections an account has. Nobody counts those of the global one.
-    fn tell_connections(&self, account: &Arc<midge_router::Account>) {
+    pub(crate) fn tell_connections(&self, account: &Arc<midge_router::Account>) {
         let Some(system) = self.system() else { return };
         let name = account.name();
         if **name == *midge_router::GLOBAL {

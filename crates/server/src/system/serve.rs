@@ -9,7 +9,7 @@ use midge_router::{Account, CloseReason, Conn, Permissions};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::event::Statsz;
 use crate::inside::Inside;
@@ -21,6 +21,13 @@ const REPORT: (Duration, Duration) = (Duration::from_millis(250), Duration::from
 /// How often it is looked whether there are new accounts.
 const NEW_ACCOUNTS: Duration = Duration::from_millis(500);
 
+/// Time between two counts of an account's connections, where nobody comes or goes (nats-server's `eventsHBInterval`).
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// What can be asked of an account.
+const OF_ACCOUNTS: [&str; 6] = ["CONNZ", "SUBSZ", "LEAFZ", "INFO", "CONNS", "STATZ"];
+/// What one server can be told to do.
+const ORDERS: [&str; 3] = ["RELOAD", "KICK", "LDM"];
+
 /// Answers requests until the task is aborted.
 pub(crate) async fn serve(server: Arc<Server>) {
     if server.system().is_none() {
@@ -29,6 +36,7 @@ pub(crate) async fn serve(server: Arc<Server>) {
     let mut tasks = JoinSet::new();
     tasks.spawn(system(server.clone()));
     tasks.spawn(report(server.clone()));
+    tasks.spawn(count_connections(server.clone()));
     let mut served = HashSet::new();
     loop {
         for account in server.router().accounts() {
@@ -50,29 +58,59 @@ async fn report(server: Arc<Server>) {
     }
 }
 
-/// Answers users of the system account.
-async fn system(server: Arc<Server>) {
-    let inside = server.join(&server.router().system_account());
-    let by_id = format!("$SYS.REQ.SERVER.{}.*", server.id());
-    let subjects = [
-        "$SYS.REQ.SERVER.PING",
-        "$SYS.REQ.SERVER.PING.*",
-        &by_id,
-        "$SYS.REQ.ACCOUNT.*.*",
-        "$SYS.REQ.USER.INFO",
-        "$SYS.REQ.USER.*.INFO",
-    ];
-    if subscribe(&inside, &subjects) {
-        while let Some(message) = inside.next().await {
-            if !message.reply.is_empty() {
-                asked(&server, &inside, &message).await;
-            }
+/// Tells again and again how many connections each account has.
+async fn count_connections(server: Arc<Server>) {
+    loop {
+        tokio::time::sleep(HEARTBEAT).await;
+        for account in server.router().accounts().iter().filter(|account| account.clients() > 0) {
+            server.tell_connections(account);
         }
     }
 }
 
-fn subscribe(inside: &Inside, subjects: &[&str]) -> bool {
-    let failed = subjects.iter().find_map(|subject| inside.subscribe(subject.as_bytes(), b"").err());
+/// Answers users of the system account.
+async fn system(server: Arc<Server>) {
+    while answer_system(&server).await {}
+}
+
+/// Answers them until there were more requests than can wait; whether to begin anew.
+async fn answer_system(server: &Arc<Server>) -> bool {
+    let inside = server.join(&server.router().system_account());
+    // By name, so that whoever asks for something else hears that nobody answers.
+    let of_servers = ENDPOINTS.iter().map(|endpoint| endpoint.name).filter(|name| *name != "STATZ");
+    let of_servers = of_servers.chain(["IDZ", "STATSZ"]);
+    let id = server.id();
+    let mut subjects: Vec<String> = of_servers
+        .flat_map(|name| [format!("$SYS.REQ.SERVER.PING.{name}"), format!("$SYS.REQ.SERVER.{id}.{name}")])
+        .chain(ORDERS.iter().map(|name| format!("$SYS.REQ.SERVER.{id}.{name}")))
+        .chain(OF_ACCOUNTS.iter().map(|name| format!("$SYS.REQ.ACCOUNT.*.{name}")))
+        .collect();
+    for more in ["$SYS.REQ.SERVER.PING", "$SYS.REQ.USER.INFO", "$SYS.REQ.USER.*.INFO"] {
+        subjects.push(more.to_owned());
+    }
+    if !subscribe(&inside, &subjects) {
+        return false;
+    }
+    while let Some(message) = inside.next().await {
+        asked(server, &inside, &message).await;
+        // Whoever asks much must not keep others waiting.
+        tokio::task::yield_now().await;
+    }
+    overrun(server, &inside)
+}
+
+/// Says that requests were lost; whether to begin anew.
+fn overrun(server: &Server, inside: &Inside) -> bool {
+    let account = inside.account().name();
+    if !server.is_stopping() {
+        warn!("Account {account:?} asks the server more than it can answer: what waited is dropped");
+    }
+    !server.is_stopping()
+}
+
+fn subscribe(inside: &Inside, subjects: &[impl AsRef<str>]) -> bool {
+    let subscribe = |subject: &str| inside.subscribe(subject.as_bytes(), b"").err();
+    let failed = subjects.iter().find_map(|subject| subscribe(subject.as_ref()));
     if let Some(why) = failed {
         error!("The server's own services are not offered: {why}");
     }
@@ -83,6 +121,11 @@ async fn asked(server: &Arc<Server>, inside: &Inside, message: &Message) {
     let subject = String::from_utf8_lossy(&message.subject);
     let words: Vec<&str> = subject.split('.').collect();
     match words.as_slice() {
+        // Asked without a reply, all who listen are told.
+        [_, _, "SERVER", "PING"] | [_, _, "SERVER", _, "STATSZ"] if message.reply.is_empty() => {
+            server.tell_stats();
+        }
+        _ if message.reply.is_empty() => {}
         [_, _, "SERVER", "PING"] => statsz(server, inside, message),
         [_, _, "SERVER", "PING", what] => to_server(server, inside, message, what),
         [_, _, "SERVER", _, what @ ("RELOAD" | "KICK" | "LDM")] => order(server, inside, message, what).await,
@@ -96,7 +139,12 @@ async fn asked(server: &Arc<Server>, inside: &Inside, message: &Message) {
 
 /// Answers users of one account, about that account.
 async fn own(server: Arc<Server>, account: Arc<Account>) {
-    let inside = server.join(&account);
+    while answer_own(&server, &account).await {}
+}
+
+/// Answers them until there were more requests than can wait; whether to begin anew.
+async fn answer_own(server: &Arc<Server>, account: &Arc<Account>) -> bool {
+    let inside = server.join(account);
     let subjects = [
         "$SYS.REQ.USER.INFO",
         "$SYS.REQ.ACCOUNT.PING.CONNZ",
@@ -104,20 +152,20 @@ async fn own(server: Arc<Server>, account: Arc<Account>) {
         "$SYS.REQ.ACCOUNT.PING.STATZ",
     ];
     if !subscribe(&inside, &subjects) {
-        return;
+        return false;
     }
     while let Some(message) = inside.next().await {
-        if message.reply.is_empty() {
-            continue;
-        }
         match &*message.subject {
-            b"$SYS.REQ.USER.INFO" => user_info(&server, &inside, &message),
+            _ if message.reply.is_empty() => {}
+            b"$SYS.REQ.USER.INFO" => user_info(server, &inside, &message),
             subject if subject.ends_with(b".CONNZ") => {
-                of_account(&server, &inside, &message, Some(account.name()), "CONNZ");
+                of_account(server, &inside, &message, Some(account.name()), "CONNZ");
             }
-            _ => of_account(&server, &inside, &message, Some(account.name()), "STATZ"),
+            _ => of_account(server, &inside, &message, Some(account.name()), "STATZ"),
         }
+        tokio::task::yield_now().await;
     }
+    overrun(server, &inside)
 }
 
 fn reply(inside: &Inside, message: &Message, body: &impl Serialize) {
@@ -283,9 +331,8 @@ async fn order(server: &Arc<Server>, inside: &Inside, message: &Message, what: &
         let done = server.reload_from_source().await.map(|()| None).map_err(Failure::Order);
         return answer(server, inside, message, done);
     }
-    let Some(cid) = options.get("cid").and_then(Value::as_u64) else {
-        return error!("{what} request without a cid: say {{\"cid\": N}}");
-    };
+    // There is no client 0.
+    let cid = options.get("cid").and_then(Value::as_u64).unwrap_or_default();
     let client = server.router().client(cid);
     let done = match (what, client) {
         ("KICK", Some(client)) => {

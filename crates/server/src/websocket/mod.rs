@@ -102,7 +102,7 @@ async fn speak<T, R>(
     let facts = RefCell::new(facts);
     let promise: Rc<RefCell<Option<Promise>>> = Rc::default();
     let service = service_fn(|mut request| {
-        let (response, made) = answer(server, &mut request, &peer.to_string(), secure);
+        let (response, made) = answer(server, &mut request, &peer.to_string(), Some(secure));
         if let Some(made) = made {
             if let Some(facts) = facts.borrow_mut().take() {
                 // The carrier is new.
@@ -131,16 +131,13 @@ fn answer<B>(
     server: &Server,
     request: &mut Request<B>,
     peer: &str,
-    secure: bool,
+    secure: Option<bool>,
 ) -> (Response<Body>, Option<Promise>) {
     let setup = server.setup();
     match request::check(&setup.options.websocket, request, secure) {
         Ok(accepted) => {
-            let carrier = Arc::new(Carrier::websocket(accepted.cookies));
-            let peer = match accepted.forwarded_for {
-                Some(address) => format!("{address}/{peer}"),
-                None => peer.to_owned(),
-            };
+            let carrier = Arc::new(Carrier::websocket(accepted.cookies, accepted.forwarded_for));
+            let peer = peer.to_owned();
             let upgrade = hyper::upgrade::on(request);
             (accepted.response, Some(Promise { upgrade, manner: accepted.manner, carrier, peer }))
         }
@@ -158,7 +155,8 @@ impl Server {
     /// authorization holds; what they say of ports and TLS is the embedding program's own affair.
     #[must_use]
     pub fn websocket<B>(self: &Arc<Self>, mut request: Request<B>, peer: &str) -> Response<Body> {
-        let secure = request.uri().scheme_str() == Some("https");
+        // Requests seldom say so, and somebody else may speak TLS in front of this program.
+        let secure = request.uri().scheme_str().map(|scheme| scheme == "https");
         let (response, promise) = answer(self, &mut request, peer, secure);
         if let Some(promise) = promise {
             let server = self.clone();

@@ -58,11 +58,11 @@ impl Refused {
     }
 }
 
-/// Looks at a request in nats-server's order (`wsUpgrade`).
+/// Looks at a request in nats-server's order (`wsUpgrade`). `secure` says whether it came by TLS, if that is known.
 pub(super) fn check<B>(
     options: &WebSocketOptions,
     request: &Request<B>,
-    secure: bool,
+    secure: Option<bool>,
 ) -> Result<Accepted, Refused> {
     let bad = |why: &str| Refused::new(StatusCode::BAD_REQUEST, why);
     let headers = request.headers();
@@ -125,7 +125,7 @@ fn place(text: &str) -> Option<(String, String, u16)> {
 }
 
 /// Whether a page of that origin may connect. Who sends no origin is no page.
-fn origin(options: &WebSocketOptions, headers: &HeaderMap, secure: bool) -> Result<(), String> {
+fn origin(options: &WebSocketOptions, headers: &HeaderMap, secure: Option<bool>) -> Result<(), String> {
     let origin = match text(headers, &header::ORIGIN) {
         "" => text(headers, &HeaderName::from_static("sec-websocket-origin")),
         origin => origin,
@@ -135,7 +135,12 @@ fn origin(options: &WebSocketOptions, headers: &HeaderMap, secure: bool) -> Resu
     }
     let page = place(origin).ok_or_else(|| format!("\"{origin}\" is no origin"))?;
     if options.same_origin {
-        let scheme = if secure { "https" } else { "http" };
+        // Where nobody knows, the page is taken at its word: hosts and ports are what matters.
+        let scheme = match secure {
+            Some(true) => "https",
+            Some(false) => "http",
+            None => &page.0,
+        };
         let here = place(&format!("{scheme}://{}", text(headers, &header::HOST)));
         if here.as_ref() != Some(&page) {
             return Err("not same origin".to_owned());
@@ -234,12 +239,12 @@ mod tests {
     }
 
     fn refused(options: &WebSocketOptions, more: &[(&str, &str)]) -> String {
-        check(options, &request(more), false).unwrap_err().why
+        check(options, &request(more), Some(false)).unwrap_err().why
     }
 
     #[test]
     fn a_request_is_answered_as_the_standard_says() {
-        let accepted = check(&WebSocketOptions::default(), &request(&[]), false).unwrap();
+        let accepted = check(&WebSocketOptions::default(), &request(&[]), Some(false)).unwrap();
         let headers = accepted.response.headers();
         // The example of RFC 6455, section 1.3.
         assert_eq!(headers["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
@@ -260,24 +265,28 @@ mod tests {
             assert_eq!(refused(&options, &[more]), why, "{more:?}");
         }
         let post = Request::builder().method("POST").uri("/").body(()).unwrap();
-        assert_eq!(check(&options, &post, false).unwrap_err().status, StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(check(&options, &post, Some(false)).unwrap_err().status, StatusCode::METHOD_NOT_ALLOWED);
         for path in ["/mqtt", "/leafnode"] {
             let other = Request::builder().uri(path).body(()).unwrap();
-            assert_eq!(check(&options, &other, false).unwrap_err().status, StatusCode::NOT_FOUND);
+            assert_eq!(check(&options, &other, Some(false)).unwrap_err().status, StatusCode::NOT_FOUND);
         }
     }
 
     #[test]
     fn pages_come_from_allowed_origins() {
         let same = WebSocketOptions { same_origin: true, ..WebSocketOptions::default() };
-        assert!(check(&same, &request(&[("origin", "http://h:8080")]), false).is_ok());
-        assert!(check(&same, &request(&[]), false).is_ok(), "who is no page has no origin");
+        assert!(check(&same, &request(&[("origin", "http://h:8080")]), Some(false)).is_ok());
+        assert!(check(&same, &request(&[]), Some(false)).is_ok(), "who is no page has no origin");
         for other in ["http://h", "https://h:8080", "http://evil:8080", "null"] {
             assert!(refused(&same, &[("origin", other)]).starts_with("origin not allowed"), "{other}");
         }
+        for (page, is_same) in [("https://h:8080", true), ("http://h:8080", true), ("https://h", false)] {
+            let result = check(&same, &request(&[("origin", page)]), None);
+            assert_eq!(result.is_ok(), is_same, "{page}, with or without TLS");
+        }
         let list = vec!["https://Example.com".to_owned()];
         let listed = WebSocketOptions { allowed_origins: list, ..WebSocketOptions::default() };
-        assert!(check(&listed, &request(&[("origin", "https://example.com:443")]), false).is_ok());
+        assert!(check(&listed, &request(&[("origin", "https://example.com:443")]), Some(false)).is_ok());
         assert_eq!(
             refused(&listed, &[("origin", "http://example.com")]),
             "origin not allowed: not in the allowed list"
@@ -297,7 +306,7 @@ mod tests {
                 ("nats-no-masking", "true"),
                 ("x-forwarded-for", "10.0.0.1"),
             ]),
-            false,
+            Some(false),
         );
         let accepted = accepted.unwrap();
         assert_eq!((accepted.cookies.user.as_str(), accepted.cookies.password.as_str()), ("bob", "hush"));

@@ -21,6 +21,8 @@ const WORTH: usize = 64;
 const DEFLATE_END: [u8; 4] = [0, 0, 0xff, 0xff];
 /// Bytes of answers to control frames that may wait before no more is read.
 const MOST_WAITING: usize = 64 * 1024;
+/// Chunks that are read in one turn while nothing comes of them.
+const MOST_CHUNKS: usize = 4;
 /// Most bytes in a control frame (RFC 6455, section 5.5).
 const MOST_CONTROL: usize = 125;
 
@@ -127,6 +129,11 @@ impl<T> WebSocket<T> {
     }
 
     fn control(&mut self, code: OpCode, body: &[u8]) {
+        // What has left makes room, even if the rest never does.
+        if self.sent > MOST_WAITING {
+            self.out.drain(..self.sent);
+            self.sent = 0;
+        }
         let mut header = Header::new(code);
         header.set_fin(true).set_payload_len(body.len());
         self.out.extend_from_slice(self.codec.encode_header(&header));
@@ -296,6 +303,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> WebSocket<T> {
 
     fn poll_payload(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
+        let mut chunks = 0;
         loop {
             // Answers to control frames go out at once, and a peer that takes none is not listened to.
             if let Poll::Ready(Err(why)) = self.poll_out(cx) {
@@ -328,8 +336,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin> WebSocket<T> {
             if buffer.filled().len() > before && (buffer.remaining() == 0 || self.rest().is_empty()) {
                 return Poll::Ready(Ok(()));
             }
-            if !went_on && ready!(self.poll_more(cx))? == 0 {
-                return Poll::Ready(Ok(()));
+            if !went_on {
+                // What is there goes on now: the rest of the next header may take its time.
+                if buffer.filled().len() > before {
+                    return Poll::Ready(Ok(()));
+                }
+                // Others get their turn before a peer that sends nothing but control frames goes on.
+                if chunks == MOST_CHUNKS {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                chunks += 1;
+                if ready!(self.poll_more(cx))? == 0 {
+                    return Poll::Ready(Ok(()));
+                }
             }
         }
     }

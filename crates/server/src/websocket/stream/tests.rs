@@ -165,3 +165,78 @@ fn what_is_written_is_framed() {
     let cut = written(Manner { most_frame: Some(8), ..PACKED }, &[b'x'; 5000]);
     assert_eq!((cut[0], cut[10]), (0x42, if cut[11] == 8 { 0x00 } else { 0x80 }));
 }
+
+#[test]
+fn what_is_there_is_handed_on_before_the_next_frame_is() {
+    run(async {
+        let (mut socket, mut client) = pair(PLAIN);
+        let (first, second) =
+            (frame(OpCode::Binary, b"first", true, false), frame(OpCode::Binary, b"second", true, false));
+        let (begin, rest) = second.split_at(1);
+        client.write_all(&[first.as_slice(), begin].concat()).await.unwrap();
+        let mut heard = [0; 100];
+        assert_eq!(socket.read(&mut heard).await.unwrap(), 5);
+        client.write_all(rest).await.unwrap();
+        assert_eq!(socket.read(&mut heard).await.unwrap(), 6);
+    });
+}
+
+#[test]
+fn floods_of_control_frames_are_bounded_and_let_others_have_a_turn() {
+    let mut socket =
+        WebSocket::new(Narrow::default(), PLAIN, Arc::new(Carrier::new(ConnectionType::WebSocket)));
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    let mut turns = 0;
+    while socket.io.read < 10 << 20 {
+        let mut buffer = [0; 100];
+        let mut buffer = ReadBuf::new(&mut buffer);
+        let before = socket.io.read;
+        assert!(Pin::new(&mut socket).poll_read(&mut cx, &mut buffer).is_pending());
+        assert!(socket.io.read - before <= (MOST_CHUNKS + 1) * CHUNK, "one turn");
+        assert!(socket.out.len() <= 4 * MOST_WAITING, "{} bytes of answers are kept", socket.out.len());
+        // A peer that floods takes a little of what it is answered, and never all.
+        socket.io.room = 3000;
+        turns += 1;
+    }
+    assert!(turns > 10);
+}
+
+/// A peer that sends pings for ever and takes little.
+#[derive(Default)]
+struct Narrow {
+    read: usize,
+    room: usize,
+}
+
+impl AsyncRead for Narrow {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let ping = frame(OpCode::Ping, b"", true, false);
+        while buffer.remaining() >= ping.len() {
+            buffer.put_slice(&ping);
+        }
+        this.read += buffer.filled().len();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Narrow {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let taken = bytes.len().min(this.room);
+        this.room -= taken;
+        if taken == 0 { Poll::Pending } else { Poll::Ready(Ok(taken)) }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
