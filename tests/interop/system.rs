@@ -221,7 +221,7 @@ fn users_of_the_system_account_alone_lock_nobody_out() {
 
 #[test]
 fn a_flood_of_questions_holds_nobody_up() {
-    let server = Process::with_config(&program("MIDGED"), "max_pending: 100KB");
+    let server = Process::with_config(&program("MIDGED"), "max_pending: 100KB, max_payload: 1KB");
     let mut flood = Raw::client(server.port());
     let question = "PUB $SYS.REQ.SERVER.PING.CONNZ nobody 0\r\n\r\n";
     while !server.log().iter().any(|line| line.contains("asks the server more than it can answer")) {

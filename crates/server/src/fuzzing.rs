@@ -21,6 +21,8 @@ const MOST: usize = 1 << 20;
 pub struct Pieces<'a> {
     input: &'a [u8],
     piece: usize,
+    /// Whether the next piece must be waited for.
+    waits: bool,
 }
 
 impl AsyncRead for Pieces<'_> {
@@ -30,6 +32,10 @@ impl AsyncRead for Pieces<'_> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.waits = !this.waits;
+        if this.waits {
+            return Poll::Pending;
+        }
         let (now, rest) = this.input.split_at(this.input.len().min(this.piece).min(buffer.remaining()));
         buffer.put_slice(now);
         this.input = rest;
@@ -55,7 +61,7 @@ impl AsyncWrite for Pieces<'_> {
 /// them. The lowest bits of `manner` say what both agreed on.
 #[must_use]
 pub fn unframed(manner: u8, input: &[u8], piece: usize, at_once: usize) -> (Vec<u8>, Option<String>) {
-    let mut socket = websocket::socket(Pieces { input, piece }, manner);
+    let mut socket = websocket::socket(Pieces { input, piece, waits: false }, manner);
     let mut cx = Context::from_waker(Waker::noop());
     let (mut all, mut buffer) = (Vec::new(), vec![0; at_once]);
     while all.len() < MOST {
@@ -64,7 +70,7 @@ pub fn unframed(manner: u8, input: &[u8], piece: usize, at_once: usize) -> (Vec<
             Poll::Ready(Ok(())) if read.filled().is_empty() => return (all, None),
             Poll::Ready(Ok(())) => all.extend_from_slice(read.filled()),
             Poll::Ready(Err(why)) => return (all, Some(why.to_string())),
-            // There is always input or its end: it only lets others have a turn.
+            // The next call finds more.
             Poll::Pending => {}
         }
     }
