@@ -98,8 +98,7 @@ pub(crate) struct ConnState {
     pub(crate) replies: Option<Box<Replies>>,
     pub(crate) hello: Option<Arc<Connect>>,
     closed: Option<CloseReason>,
-    pub(crate) out_msgs: u64,
-    pub(crate) out_bytes: u64,
+    pub(crate) sent: Sent,
     /// Whether messages with headers may be sent.
     pub(crate) headers: bool,
     /// Whether an INFO may be sent at any time.
@@ -112,6 +111,14 @@ pub(crate) struct ConnState {
     pub(crate) stalls: u64,
     /// Most bytes that may wait here.
     pub(crate) max_pending: usize,
+}
+
+/// Messages that a peer was sent.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Sent {
+    pub(crate) msgs: u64,
+    /// Headers and payload.
+    pub(crate) bytes: u64,
 }
 
 impl std::fmt::Debug for ConnState {
@@ -156,8 +163,7 @@ impl Conn {
                 replies: None,
                 hello: None,
                 closed: None,
-                out_msgs: 0,
-                out_bytes: 0,
+                sent: Sent::default(),
                 headers: false,
                 takes_info: false,
                 bound: false,
@@ -489,8 +495,8 @@ impl Conn {
         crate::Traffic {
             in_msgs: self.incoming.msgs.load(Ordering::Relaxed),
             in_bytes: self.incoming.bytes.load(Ordering::Relaxed),
-            out_msgs: state.out_msgs,
-            out_bytes: state.out_bytes,
+            out_msgs: state.sent.msgs,
+            out_bytes: state.sent.bytes,
         }
     }
 

@@ -165,8 +165,8 @@ impl Delivery<'_> {
             }
         };
         let traced = state.trace.then(|| self.traced(sub.sid.bytes(), with_headers, ends, sent.set));
-        state.out_msgs += 1;
-        state.out_bytes += bytes as u64;
+        state.sent.msgs += 1;
+        state.sent.bytes += bytes as u64;
         if ends {
             expire(target, state, worker);
         }
