@@ -85,7 +85,10 @@ const flags = [
   `--user-data-dir=${profile}`,
 ];
 const url = `http://127.0.0.1:${server.address().port}/`;
-const chromium = spawn(CHROMIUM, [...flags, url], { stdio: "ignore" });
+// A group of its own, because its helpers outlive it for a moment; what it leaves in the temporary folder goes with the
+// profile.
+const env = { ...process.env, TMPDIR: profile };
+const chromium = spawn(CHROMIUM, [...flags, url], { stdio: "ignore", detached: true, env });
 try {
   const { answer, missing, agent, error } = await report;
   assert.equal(error, undefined);
@@ -99,8 +102,9 @@ try {
   assert.equal((await client.request("page.large", "", { timeout: 20_000 })).data.length, 300_000);
   console.log("the page sends what is large");
 } finally {
-  chromium.kill("SIGKILL");
-  await new Promise((resolve) => chromium.once("exit", resolve));
+  const ended = new Promise((resolve) => chromium.once("exit", resolve));
+  process.kill(-chromium.pid, "SIGKILL");
+  await ended;
   rmSync(profile, { recursive: true, force: true, maxRetries: 20 });
 }
 process.exit(0);

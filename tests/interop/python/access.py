@@ -6,6 +6,7 @@ import ssl
 
 import nats
 from nats.errors import NoServersError
+from settled import settled
 
 URL, TLS_URL, WS_URL, WSS_URL = (os.environ[name] for name in ("NATS_URL", "TLS_URL", "WS_URL", "WSS_URL"))
 
@@ -15,7 +16,7 @@ async def exchange(name, url, **options):
     one = await nats.connect(url, allow_reconnect=False, connect_timeout=20, **options)
     two = await nats.connect(url, allow_reconnect=False, connect_timeout=20, **options)
     sub = await one.subscribe("a.*")
-    await one.flush()
+    await settled(one)
     for size in (3, 100_000):
         await two.publish("a.b", b"x" * size)
         assert len((await sub.next_msg(30)).data) == size

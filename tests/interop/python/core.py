@@ -6,6 +6,7 @@ import sys
 
 import nats
 from nats.errors import NoRespondersError
+from settled import settled
 
 URL = os.environ["NATS_URL"]
 
@@ -37,7 +38,7 @@ async def main():
     await client.publish("w.x.y", b"2")
     assert (await star.next_msg(30)).data == b"1"
     assert [(await tail.next_msg(30)).data for _ in range(2)] == [b"1", b"2"]
-    await client.flush()
+    await settled(client)
     assert star.pending_msgs == 0
     passed("wildcards")
 
@@ -55,11 +56,10 @@ async def main():
     other = await nats.connect(URL)
     for number in range(3):
         await client.subscribe("q", queue="g", cb=member(number))
-    await client.flush()
+    await settled(client)
     for number in range(200):
         await other.publish("q", str(number).encode())
     await soon(everything.wait())
-    await other.flush()
     assert len({data for _, data in got}) == 200 and {number for number, _ in got} == {0, 1, 2}
     passed("queue")
 
@@ -67,7 +67,7 @@ async def main():
         await message.respond(message.data[::-1])
 
     await other.subscribe("reverse", cb=serve)
-    await other.flush()
+    await settled(other)
     assert (await client.request("reverse", b"abc", timeout=30)).data == b"cba"
     passed("request")
 
@@ -104,8 +104,8 @@ async def main():
 
     draining = await nats.connect(URL, closed_cb=on_close)
     await draining.subscribe("d", cb=slowly)
-    await draining.flush()
-    # A flush does not tell that all has been published: nats-py's PING may overtake what waits to be sent.
+    await settled(draining)
+    # All has been published when another subscriber has seen it.
     seen = await client.subscribe("d")
     for _ in range(500):
         await client.publish("d", b"x")
