@@ -17,9 +17,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
-pub(crate) use certificate::subject_of;
-#[cfg(fuzzing)]
-pub(crate) use certificate::user_of;
+pub(crate) use certificate::{subject_of, user_of};
 
 use crate::carrier::Carrier;
 use crate::options::{ConnectionType, Credential, Options, Secret, UserOptions, WebSocketOptions};
@@ -304,8 +302,7 @@ impl Directory {
         };
         let names =
             self.users.iter().filter(|(_, user)| user.may_come_by(kind)).map(|(name, _)| name.as_str());
-        let Some(user) = certificate::user_of(certificate, names).and_then(|name| self.users.get(&name))
-        else {
+        let Some(user) = user_of(certificate, names).and_then(|name| self.users.get(&name)) else {
             return Decision::Now(Verdict::Refused);
         };
         if !connect.user.is_empty() {
