@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use midge_wire::json::Connect;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
 use crate::grant::{Entrance, Grant, Tag};
 use crate::local::Mailbox;
@@ -87,6 +87,14 @@ pub(crate) struct Incoming {
     pub(crate) end: AtomicU64,
 }
 
+impl std::ops::AddAssign for Sent {
+    #[inline]
+    fn add_assign(&mut self, other: Self) {
+        self.msgs += other.msgs;
+        self.bytes += other.bytes;
+    }
+}
+
 /// What is under the connection's lock.
 pub(crate) struct ConnState {
     owner: Option<Arc<dyn Owner>>,
@@ -113,12 +121,21 @@ pub(crate) struct ConnState {
     pub(crate) max_pending: usize,
 }
 
-/// Messages that a peer was sent.
+/// Messages that were handed over.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Sent {
     pub(crate) msgs: u64,
     /// Headers and payload.
     pub(crate) bytes: u64,
+}
+
+impl Sent {
+    /// Counts one message.
+    #[inline]
+    pub(crate) const fn add(&mut self, bytes: usize) {
+        self.msgs += 1;
+        self.bytes += bytes as u64;
+    }
 }
 
 impl std::fmt::Debug for ConnState {
@@ -141,7 +158,7 @@ pub(crate) struct NewConn {
 }
 
 impl Conn {
-    fn new(new: NewConn, index: u32) -> Self {
+    pub(crate) fn new(new: NewConn, index: u32) -> Self {
         Self {
             cid: new.cid,
             index,
@@ -420,13 +437,15 @@ impl Conn {
         worker: &mut crate::Worker,
         fill: impl FnOnce(&mut Vec<u8>),
     ) {
-        let (pending, fresh, full) = {
+        let (before, pending, fresh, full) = {
             let mut state = self.state.lock();
             if !state.is_open() {
                 return;
             }
+            let before = state.out.pending();
             state.out.append(len, worker.pool(), fill);
-            (state.out.pending(), state.out.mark_dirty(), state.out.pending() > state.max_pending)
+            let pending = state.out.pending();
+            (before, pending, state.out.mark_dirty(), pending > state.max_pending)
         };
         if full {
             // What it is told itself counts, too: a peer that asks and does not listen is slow.
@@ -435,7 +454,7 @@ impl Conn {
             self.close(CloseReason::SlowConsumerPendingBytes);
             return;
         }
-        worker.note(self, pending, fresh, len.min(pending));
+        worker.note(self, before, pending, fresh);
     }
 
     /// Appends an INFO.
@@ -521,6 +540,18 @@ impl ConnState {
         self.out.pending() > self.max_pending / 4 * 3
     }
 
+    /// Whether the connection takes so many bytes without becoming crowded.
+    #[inline]
+    pub(crate) const fn has_room_for(&self, bytes: usize) -> bool {
+        self.closed.is_none() && self.out.pending() + bytes <= self.max_pending / 4 * 3
+    }
+
+    /// Bytes that wait here, in whichever way.
+    #[inline]
+    pub(crate) fn waiting(&self) -> usize {
+        self.mailbox.as_ref().map_or(self.out.pending(), Mailbox::bytes)
+    }
+
     #[inline]
     pub(crate) const fn is_open(&self) -> bool {
         self.closed.is_none()
@@ -537,58 +568,5 @@ impl ConnState {
                 self.out.discard();
             }
         }
-    }
-}
-
-/// All connections of a router, by place.
-#[derive(Debug, Default)]
-pub(crate) struct ConnTable(RwLock<Conns>);
-
-/// The connections, while the table is locked for reading.
-#[derive(Debug, Default)]
-pub(crate) struct Conns {
-    slots: Vec<Option<Arc<Conn>>>,
-    free: Vec<u32>,
-}
-
-impl Conns {
-    pub(crate) fn get(&self, index: u32) -> Option<&Arc<Conn>> {
-        self.slots.get(index as usize)?.as_ref()
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Conn>> {
-        self.slots.iter().flatten()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
-    }
-}
-
-impl ConnTable {
-    pub(crate) fn add(&self, new: NewConn) -> Arc<Conn> {
-        let mut guard = self.0.write();
-        let conns = &mut *guard;
-        let index = conns.free.pop().unwrap_or_else(|| {
-            conns.slots.push(None);
-            (conns.slots.len() - 1) as u32
-        });
-        let conn = Arc::new(Conn::new(new, index));
-        if let Some(slot) = conns.slots.get_mut(index as usize) {
-            *slot = Some(conn.clone());
-        }
-        conn
-    }
-
-    pub(crate) fn remove(&self, conn: &Conn) {
-        let mut conns = self.0.write();
-        let Some(slot) = conns.slots.get_mut(conn.index as usize) else { return };
-        if slot.take().is_some() {
-            conns.free.push(conn.index);
-        }
-    }
-
-    pub(crate) fn with<T>(&self, read: impl FnOnce(&Conns) -> T) -> T {
-        read(&self.0.read())
     }
 }

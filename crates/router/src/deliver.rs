@@ -3,24 +3,30 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use arrayvec::ArrayVec;
 use bytes::Bytes;
 use midge_wire::{Pub, encode};
 
 use crate::account::Account;
-use crate::conn::{Conn, ConnState, Direction, Kind};
-use crate::interest::{MatchSet, SubRef, Target};
+use crate::conn::{Conn, ConnState, Direction, Kind, Sent};
+use crate::interest::{Group, MatchSet, SubRef, Target};
 use crate::outbox::{Outbox, Pool};
 use crate::reason::CloseReason;
+use crate::subs::Sid;
 use crate::worker::{Expired, Worker};
 
 /// Frames from this size on are copied once for all receivers instead of once for each.
 const SHARE_BYTES: usize = 16 * 1024;
 
-/// A message and what its publisher said about delivering it.
+/// Most messages that are handed over together.
+const LENGTH: usize = 32;
+/// Bytes of a line behind the subject, at most, if there is no reply subject.
+const HEAD: usize = 300;
+
+/// What a publisher's messages have in common.
 pub(crate) struct Delivery<'a> {
     pub(crate) from: &'a Arc<Conn>,
     pub(crate) account: &'a Account,
-    pub(crate) message: &'a Pub<'a>,
     /// Whether the publisher's own subscriptions count.
     pub(crate) echo: bool,
     /// Whether crowded receivers are passed over instead of holding the publisher back.
@@ -28,29 +34,22 @@ pub(crate) struct Delivery<'a> {
     pub(crate) now: Instant,
 }
 
-/// What has been sent of the message so far.
-struct Sent<'a> {
+/// A message on its way.
+struct Parcel<'a> {
+    message: &'a Pub<'a>,
     set: &'a MatchSet,
+    /// Whether what is behind the subject can be sent as it came.
+    as_it_came: bool,
     /// The frame, once it has been copied for several receivers.
     shared: Option<Bytes>,
-    msgs: u64,
-    bytes: u64,
+    /// How often it has been handed over.
+    sent: Sent,
 }
 
 /// Where one receiver's bytes go, and what more room for them is made of.
 struct Room<'a> {
     out: &'a mut Outbox,
     pool: &'a mut Pool,
-}
-
-/// What became of one target.
-enum Outcome {
-    /// The message waits in its outbox.
-    Taken(Taken),
-    /// It did not want it, or is gone.
-    Passed,
-    /// The message was one too many: it has been closed.
-    Overflow,
 }
 
 /// What a trace shows of a message on its way out.
@@ -63,131 +62,183 @@ struct Traced {
     ended: Option<Vec<u8>>,
 }
 
-struct Taken {
-    /// Bytes that wait there now, and those that this message added.
-    pending: usize,
-    added: usize,
-    /// Headers and payload.
-    bytes: usize,
-    /// Whether nobody had noted it for writing yet.
-    fresh: bool,
-    crowded: bool,
-    /// What is to be shown, where somebody wants to see it.
-    traced: Option<Box<Traced>>,
-}
-
 impl Delivery<'_> {
-    /// Hands the message to every plain target and to one member of each queue group; to how many.
-    pub(crate) fn run(&self, set: &MatchSet, worker: &mut Worker) -> u64 {
-        let mut sent = Sent { set, shared: None, msgs: 0, bytes: 0 };
-        for target in &set.plain {
-            self.offer(target, &mut sent, worker);
+    /// Hands messages on one subject to everybody who wants them; how often that was. The caller counts (see
+    /// [`Worker::sent`]).
+    ///
+    /// Receiver by receiver and not message by message: each is locked once, and what it keeps is brought into the
+    /// processor's cache once. That must not show: where a connection may get a message twice, the second copy of
+    /// the first message comes before the second message.
+    pub(crate) fn run_all(&self, train: &Train<'_>, set: &MatchSet, worker: &mut Worker) -> Sent {
+        let mut sent = Sent::default();
+        if train.is_empty() {
+            return sent;
         }
-        for group in &set.groups {
-            let first = worker.random_below(group.members.len());
-            let (front, back) = group.members.split_at_checked(first).unwrap_or_default();
-            for target in back.iter().chain(front) {
-                if self.offer(target, &mut sent, worker) {
-                    break;
-                }
+        if set.is_one_each() {
+            for target in &set.plain {
+                self.offer_all(target, train, set, &mut sent, worker);
+            }
+        } else {
+            for message in train {
+                sent += self.run(message, set, worker);
             }
         }
-        worker.sent(self.account.index(), sent.msgs, sent.bytes);
-        sent.msgs
+        sent
     }
 
-    /// Whether `target` took the message.
+    /// Hands the messages to `target`.
     #[inline]
-    fn offer(&self, target: &Target, sent: &mut Sent<'_>, worker: &mut Worker) -> bool {
+    fn offer_all(
+        &self,
+        target: &Target,
+        train: &Train<'_>,
+        set: &MatchSet,
+        sent: &mut Sent,
+        worker: &mut Worker,
+    ) {
+        let conn = &target.conn;
+        if !self.echo && conn.cid() == self.from.cid() {
+            return;
+        }
+        let mut guard = conn.lock();
+        let state = &mut *guard;
+        let roomy = state.has_room_for(train.most(set));
+        let Some(sub) = state.subs.get_mut(target.slot, target.serial) else { return };
+        if !roomy || sub.max > 0 || state.mailbox.is_some() || state.trace {
+            drop(guard);
+            return self.offer_each(target, train, set, sent, worker);
+        }
+        let before = state.out.pending();
+        let mut room = Room { out: &mut state.out, pool: worker.pool() };
+        let mut handed = Sent::default();
+        for message in train {
+            let with_headers = state.headers && message.header_len.unwrap_or(0) > 0;
+            handed.add(Parcel::new(message, set).append(&sub.sid, with_headers, &mut room));
+        }
+        sub.delivered += handed.msgs;
+        state.sent += handed;
+        *sent += handed;
+        let pending = state.out.pending();
+        let fresh = state.out.mark_dirty();
+        drop(guard);
+        worker.note(conn, before, pending, fresh);
+    }
+
+    /// Hands the messages to `target` one by one, as anything may happen after each.
+    #[cold]
+    fn offer_each(
+        &self,
+        target: &Target,
+        train: &Train<'_>,
+        set: &MatchSet,
+        sent: &mut Sent,
+        worker: &mut Worker,
+    ) {
+        for message in train {
+            let mut parcel = Parcel::new(message, set);
+            self.offer(target, &mut parcel, worker);
+            *sent += parcel.sent;
+        }
+    }
+
+    /// Hands a message to every plain target and to one member of each queue group; how often that was.
+    pub(crate) fn run(&self, message: &Pub<'_>, set: &MatchSet, worker: &mut Worker) -> Sent {
+        let mut parcel = Parcel::new(message, set);
+        for target in &set.plain {
+            self.offer(target, &mut parcel, worker);
+        }
+        for group in &set.groups {
+            self.offer_one(group, &mut parcel, worker);
+        }
+        parcel.sent
+    }
+
+    /// Hands the message to one member, beginning with any of them.
+    #[inline(never)]
+    fn offer_one(&self, group: &Group, parcel: &mut Parcel<'_>, worker: &mut Worker) {
+        let first = worker.random_below(group.members.len());
+        let (front, back) = group.members.split_at_checked(first).unwrap_or_default();
+        for target in back.iter().chain(front) {
+            if self.offer(target, parcel, worker) {
+                break;
+            }
+        }
+    }
+
+    /// Hands the message to `target`; whether it took it.
+    #[inline(always)]
+    fn offer(&self, target: &Target, parcel: &mut Parcel<'_>, worker: &mut Worker) -> bool {
         let conn = &target.conn;
         if !self.echo && conn.cid() == self.from.cid() {
             return false;
         }
-        match self.hand_over(target, sent, worker) {
-            Outcome::Passed => false,
-            Outcome::Overflow => {
-                worker.counters.slow_pending += 1;
-                worker.slow(self.account.index());
-                if let Some(owner) = conn.owner() {
-                    owner.wake();
-                }
-                false
-            }
-            Outcome::Taken(taken) => {
-                worker.note(conn, taken.pending, taken.fresh, taken.added);
-                if taken.crowded && self.from.kind() == Kind::Client {
-                    worker.crowded = Some(conn.clone());
-                }
-                if let (Some(traced), Some(owner)) = (taken.traced, conn.owner()) {
-                    owner.trace(Direction::Out, "", &traced.line);
-                    owner.trace(
-                        Direction::Out,
-                        "MSG_PAYLOAD",
-                        self.message.body().get(traced.stripped..).unwrap_or_default(),
-                    );
-                    if let Some(sid) = traced.ended {
-                        owner.trace(Direction::Within, "DELSUB", &sid);
-                    }
-                }
-                sent.msgs += 1;
-                sent.bytes += taken.bytes as u64;
-                true
-            }
-        }
-    }
-
-    #[inline]
-    fn hand_over(&self, target: &Target, sent: &mut Sent<'_>, worker: &mut Worker) -> Outcome {
-        let mut guard = target.conn.lock();
+        let mut guard = conn.lock();
         let state = &mut *guard;
-        if !state.is_open() {
-            return Outcome::Passed;
-        }
         let crowded = state.is_crowded();
-        if crowded && self.skip_crowded && self.from.kind() == Kind::Client {
-            return Outcome::Passed;
+        if !state.is_open() || (crowded && self.skip_crowded && self.from.kind() == Kind::Client) {
+            return false;
         }
-        let Some(sub) = state.subs.get_mut(target.slot, target.serial) else { return Outcome::Passed };
-        sub.delivered += 1;
-        let ends = sub.max > 0 && sub.delivered >= sub.max;
+        let Some(sub) = state.subs.get_mut(target.slot, target.serial) else { return false };
+        let ends = sub.count();
+        let with_headers = state.headers && parcel.message.header_len.unwrap_or(0) > 0;
         let before = state.out.pending();
-        let with_headers = state.headers && self.message.header_len.unwrap_or(0) > 0;
-        let mut waiting = 0;
+        let mut room = Room { out: &mut state.out, pool: worker.pool() };
         let bytes = match &mut state.mailbox {
-            Some(mailbox) => {
-                let bytes = mailbox.push(self.message, sub.sid.bytes(), self.from);
-                waiting = mailbox.bytes();
-                bytes
-            }
-            None => {
-                let mut room = Room { out: &mut state.out, pool: worker.pool() };
-                self.append(sub.sid.bytes(), with_headers, &mut room, sent)
-            }
+            None => parcel.append(&sub.sid, with_headers, &mut room),
+            Some(mailbox) => mailbox.push(parcel.message, sub.sid.bytes(), self.from),
         };
-        let traced = state.trace.then(|| self.traced(sub.sid.bytes(), with_headers, ends, sent.set));
-        state.sent.msgs += 1;
-        state.sent.bytes += bytes as u64;
+        state.sent.add(bytes);
+        let traced = state.trace.then(|| parcel.traced(sub.sid.bytes(), with_headers, ends));
         if ends {
             expire(target, state, worker);
         }
-        if state.replies.is_some() && !self.message.reply.is_empty() {
-            self.note_reply(state);
+        if state.replies.is_some() && !parcel.message.reply.is_empty() {
+            self.note_reply(parcel.message.reply, state);
+        }
+        if state.waiting() > state.max_pending {
+            state.close(CloseReason::SlowConsumerPendingBytes);
+            drop(guard);
+            self.overflow(conn, worker);
+            return false;
         }
         let pending = state.out.pending();
-        if pending.max(waiting) > state.max_pending {
-            state.close(CloseReason::SlowConsumerPendingBytes);
-            return Outcome::Overflow;
-        }
         let fresh = state.out.mark_dirty();
-        Outcome::Taken(Taken { pending, added: pending - before, bytes, fresh, crowded, traced })
+        drop(guard);
+        worker.note(conn, before, pending, fresh);
+        if crowded {
+            self.crowd(conn, worker);
+        }
+        if let Some(traced) = traced {
+            parcel.show(&traced, conn);
+        }
+        parcel.sent.add(bytes);
+        true
+    }
+
+    /// The message was one too many for this receiver, who has been closed.
+    #[cold]
+    fn overflow(&self, conn: &Conn, worker: &mut Worker) {
+        worker.counters.slow_pending += 1;
+        worker.slow(self.account.index());
+        if let Some(owner) = conn.owner() {
+            owner.wake();
+        }
+    }
+
+    /// The publisher should wait for this receiver.
+    #[cold]
+    fn crowd(&self, conn: &Arc<Conn>, worker: &mut Worker) {
+        if self.from.kind() == Kind::Client {
+            worker.crowded = Some(conn.clone());
+        }
     }
 
     /// Remembers that the receiver may answer this request, if it may not publish there anyway.
-    fn note_reply(&self, state: &mut ConnState) {
+    #[cold]
+    fn note_reply(&self, reply: &[u8], state: &mut ConnState) {
         let (Some(permissions), Some(replies)) = (&state.grant.permissions, &mut state.replies) else {
             return;
         };
-        let reply = self.message.reply;
         // A request that is repeated while it may still be answered gets no further answers (as in the original).
         if let Some(rules) = permissions.rules().responses
             && !permissions.may_publish(reply)
@@ -196,30 +247,97 @@ impl Delivery<'_> {
             replies.note(reply, rules, self.now);
         }
     }
+}
+
+/// Messages on one subject, none of them large, that one publisher sent without asking for replies.
+#[derive(Debug, Default)]
+pub(crate) struct Train<'a> {
+    messages: ArrayVec<Pub<'a>, LENGTH>,
+    bytes: usize,
+}
+
+impl<'a> Train<'a> {
+    /// Whether a message may be part of one.
+    #[inline]
+    pub(crate) const fn takes(message: &Pub<'_>) -> bool {
+        message.reply.is_empty() && message.frame.len() < SHARE_BYTES
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, message: Pub<'a>) {
+        self.bytes += message.frame.len();
+        self.messages.push(message);
+    }
+
+    /// Whether it should be handed over. A receiver is looked at once for all of it, so all of it must be little
+    /// beside the `max_pending` bytes that may wait there.
+    #[inline]
+    pub(crate) fn is_full(&self, set: &MatchSet, max_pending: usize) -> bool {
+        self.messages.is_full() || self.most(set) >= max_pending / 8
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// More bytes than they take in an outbox.
+    const fn most(&self, set: &MatchSet) -> usize {
+        self.bytes + self.messages.len() * (set.line_with_headers().len() + HEAD)
+    }
+}
+
+impl<'t, 'a> IntoIterator for &'t Train<'a> {
+    type Item = &'t Pub<'a>;
+    type IntoIter = std::slice::Iter<'t, Pub<'a>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.messages.iter()
+    }
+}
+
+impl<'a> Parcel<'a> {
+    #[inline(always)]
+    fn new(message: &'a Pub<'a>, set: &'a MatchSet) -> Self {
+        let shares = message.frame.len() >= SHARE_BYTES && set.is_for_several();
+        let as_it_came = !message.onward.is_empty() && !shares;
+        Self { message, set, as_it_came, shared: None, sent: Sent::default() }
+    }
 
     /// Appends the message as one subscription sees it; how many bytes of headers and payload that is.
-    #[inline]
-    fn append(&self, sid: &[u8], with_headers: bool, room: &mut Room<'_>, sent: &mut Sent<'_>) -> usize {
+    #[inline(always)]
+    fn append(&mut self, sid: &Sid, with_headers: bool, room: &mut Room<'_>) -> usize {
+        let message = self.message;
+        let line = match (message.header_len.is_some(), with_headers) {
+            _ if !self.as_it_came => return self.append_apart(sid.bytes(), with_headers, room),
+            (true, false) => return self.append_apart(sid.bytes(), false, room),
+            (true, true) => self.set.line_with_headers(),
+            (false, _) => self.set.line(),
+        };
+        room.out.append(line.len() + sid.room() + message.onward.len(), room.pool, |room| {
+            room.extend_from_slice(line);
+            sid.put(room);
+            room.extend_from_slice(message.onward);
+        });
+        message.frame.len().saturating_sub(2)
+    }
+
+    /// The same, where the line must be written anew or the frame is shared with other receivers.
+    #[inline(never)]
+    fn append_apart(&mut self, sid: &[u8], with_headers: bool, room: &mut Room<'_>) -> usize {
         let Room { out, pool } = room;
         let message = self.message;
-        let header_len = message.header_len.unwrap_or(0);
-        let stripped = if with_headers { 0 } else { header_len };
+        let stripped = if with_headers { 0 } else { message.header_len.unwrap_or(0) };
         let frame = message.frame.get(stripped..).unwrap_or_default();
-        let line = if with_headers { sent.set.line_with_headers() } else { sent.set.line() };
-        let as_it_came = !message.onward.is_empty() && (message.header_len.is_none() || with_headers);
+        let line = if with_headers { self.set.line_with_headers() } else { self.set.line() };
         let head = line.len() + sid.len() + message.reply.len() + 48;
-        if frame.len() >= SHARE_BYTES && (sent.set.plain.len() > 1 || sent.shared.is_some()) {
+        if frame.len() >= SHARE_BYTES && self.set.is_for_several() {
             out.append(head, pool, |room| self.write_head(room, line, sid, with_headers));
-            let shared = sent.shared.get_or_insert_with(|| Bytes::copy_from_slice(message.frame));
+            let shared = self.shared.get_or_insert_with(|| Bytes::copy_from_slice(message.frame));
             out.share(shared.slice(stripped.min(shared.len())..), pool);
-        } else if as_it_came {
-            let len = line.len() + sid.len() + 1 + message.onward.len();
-            out.append(len, pool, |room| {
-                room.extend_from_slice(line);
-                room.extend_from_slice(sid);
-                room.push(b' ');
-                room.extend_from_slice(message.onward);
-            });
         } else {
             out.append(head + frame.len(), pool, |room| {
                 self.write_head(room, line, sid, with_headers);
@@ -248,10 +366,23 @@ impl Delivery<'_> {
         room.extend_from_slice(b"\r\n");
     }
 
+    /// Shows a message on its way out to whoever wants to see it.
+    #[cold]
+    fn show(&self, traced: &Traced, conn: &Conn) {
+        let Some(owner) = conn.owner() else { return };
+        owner.trace(Direction::Out, "", &traced.line);
+        let body = self.message.body().get(traced.stripped..).unwrap_or_default();
+        owner.trace(Direction::Out, "MSG_PAYLOAD", body);
+        if let Some(sid) = &traced.ended {
+            owner.trace(Direction::Within, "DELSUB", sid);
+        }
+    }
+
     /// What a trace shows.
-    fn traced(&self, sid: &[u8], with_headers: bool, ends: bool, set: &MatchSet) -> Box<Traced> {
+    #[cold]
+    fn traced(&self, sid: &[u8], with_headers: bool, ends: bool) -> Box<Traced> {
         let mut line = Vec::new();
-        let start = if with_headers { set.line_with_headers() } else { set.line() };
+        let start = if with_headers { self.set.line_with_headers() } else { self.set.line() };
         self.write_head(&mut line, start, sid, with_headers);
         line.truncate(line.len() - 2);
         let stripped = if with_headers { 0 } else { self.message.header_len.unwrap_or(0) };
@@ -261,6 +392,7 @@ impl Delivery<'_> {
 
 /// Takes a subscription that has had its last message out of its connection. The interest table follows when the
 /// connection is unlocked (see [`Worker::expired`]).
+#[cold]
 fn expire(target: &Target, state: &mut ConnState, worker: &mut Worker) {
     let Some(sub) = state.subs.remove(target.slot) else { return };
     let at = SubRef { conn: target.conn.index(), slot: target.slot, serial: sub.serial, queue: sub.queue };

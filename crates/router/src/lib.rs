@@ -44,6 +44,7 @@
 
 mod account;
 mod conn;
+mod conns;
 mod deliver;
 mod grant;
 mod interest;

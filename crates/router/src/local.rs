@@ -164,18 +164,13 @@ impl Local {
         let worker = &mut *self.worker.lock();
         worker.received(self.account.index(), 1, message.body().len() as u64);
         let set = worker.matches(&self.account, out.subject, &self.router);
-        let delivery = Delivery {
-            from: &self.conn,
-            account: &self.account,
-            message: &message,
-            echo: true,
-            skip_crowded: false,
-            now,
-        };
-        let sent = delivery.run(&set, worker);
+        let delivery =
+            Delivery { from: &self.conn, account: &self.account, echo: true, skip_crowded: false, now };
+        let sent = delivery.run(&message, &set, worker);
+        worker.sent(self.account.index(), sent);
         self.router.settle(worker);
         worker.flush(now);
-        sent
+        sent.msgs
     }
 
     /// Whether anybody else would get a message on `subject`. It may be otherwise a moment later.

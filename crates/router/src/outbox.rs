@@ -10,10 +10,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-/// A buffer that has grown to this many bytes is closed and followed by another.
-const CHUNK_BYTES: usize = 64 * 1024;
-/// Capacity of a first buffer when the pool has none.
-const FIRST_BYTES: usize = 512;
+/// Capacities of buffers, from the smallest. One that is full is followed by one of the next capacity instead of
+/// growing, which would copy it; so many slices more in a write cost less.
+const CLASSES: [usize; 3] = [512, 8 * 1024, 64 * 1024];
 /// Most slices in one vectored write.
 const SLICES: usize = 64;
 
@@ -33,29 +32,39 @@ impl Chunk {
     }
 }
 
-/// Empty buffers of one worker, for the connections that it appends to. Bounded in bytes.
+/// Empty buffers of one worker, for the connections that it appends to: those of each class. Bounded in bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
-    buffers: Vec<Vec<u8>>,
+    buffers: [Vec<Vec<u8>>; CLASSES.len()],
     bytes: usize,
 }
 
 /// Bytes of empty buffers that one worker keeps.
-const POOL_BYTES: usize = 1024 * 1024;
+const POOL_BYTES: usize = 4 * 1024 * 1024;
 
 impl Pool {
-    fn take(&mut self) -> Vec<u8> {
-        let Some(buffer) = self.buffers.pop() else { return Vec::with_capacity(FIRST_BYTES) };
-        self.bytes -= buffer.capacity();
-        buffer
+    /// A buffer for at least `len` bytes, of this class if that is enough.
+    fn take(&mut self, class: u8, len: usize) -> Vec<u8> {
+        let class = usize::from(class).min(CLASSES.len() - 1);
+        for (buffers, capacity) in self.buffers.iter_mut().zip(CLASSES).skip(class) {
+            if capacity >= len {
+                let Some(buffer) = buffers.pop() else { return Vec::with_capacity(capacity) };
+                self.bytes -= capacity;
+                return buffer;
+            }
+        }
+        Vec::with_capacity(len)
     }
 
     fn give(&mut self, mut buffer: Vec<u8>) {
         let capacity = buffer.capacity();
-        if capacity > 0 && capacity <= 2 * CHUNK_BYTES && self.bytes + capacity <= POOL_BYTES {
+        let class = CLASSES.iter().position(|class| *class == capacity);
+        if let Some(buffers) = class.and_then(|class| self.buffers.get_mut(class))
+            && self.bytes + capacity <= POOL_BYTES
+        {
             buffer.clear();
             self.bytes += capacity;
-            self.buffers.push(buffer);
+            buffers.push(buffer);
         }
     }
 
@@ -78,6 +87,8 @@ pub(crate) struct Outbox {
     pending: usize,
     /// Whether somebody holds the flight.
     flying: bool,
+    /// The class of buffer to begin with: what was enough the last time.
+    class: u8,
     /// Whether the connection is on some worker's list of connections to write.
     dirty: bool,
     /// Since when the peer has not taken what it was offered.
@@ -133,25 +144,35 @@ impl Outbox {
         self.dirty = false;
     }
 
-    /// Lets `fill` append about `len` bytes.
+    /// Lets `fill` append at most `len` bytes.
     #[inline]
     pub(crate) fn append(&mut self, len: usize, pool: &mut Pool, fill: impl FnOnce(&mut Vec<u8>)) {
-        if self.tail.capacity() == 0 {
-            self.tail = pool.take();
-        } else if self.tail.len() + len > CHUNK_BYTES && !self.tail.is_empty() {
-            let full = std::mem::replace(&mut self.tail, pool.take());
-            self.older.push_back(Chunk::Own(full));
+        if self.tail.capacity() - self.tail.len() < len {
+            self.make_room(len, pool);
         }
-        self.tail.reserve(len);
         let before = self.tail.len();
         fill(&mut self.tail);
         self.pending += self.tail.len() - before;
     }
 
+    /// Follows the tail by another one that has room for `len` bytes.
+    #[inline(never)]
+    fn make_room(&mut self, len: usize, pool: &mut Pool) {
+        if self.tail.capacity() > 0 {
+            self.class = (self.class + 1).min(CLASSES.len() as u8 - 1);
+        }
+        let full = std::mem::replace(&mut self.tail, pool.take(self.class, len));
+        if full.is_empty() {
+            pool.give(full);
+        } else {
+            self.older.push_back(Chunk::Own(full));
+        }
+    }
+
     /// Appends bytes that other connections wait to write too.
     pub(crate) fn share(&mut self, bytes: Bytes, pool: &mut Pool) {
         if !self.tail.is_empty() {
-            let full = std::mem::replace(&mut self.tail, pool.take());
+            let full = std::mem::replace(&mut self.tail, pool.take(self.class, 0));
             self.older.push_back(Chunk::Own(full));
         }
         self.pending += bytes.len();
@@ -165,6 +186,8 @@ impl Outbox {
             return None;
         }
         self.flying = true;
+        // What waits now will be about what waits the next time.
+        self.class = CLASSES.iter().take_while(|class| **class < self.pending).count() as u8;
         Some(Flight {
             older: std::mem::take(&mut self.older),
             last: std::mem::take(&mut self.tail),
@@ -362,10 +385,16 @@ mod tests {
     #[test]
     fn the_pool_is_bounded() {
         let mut pool = Pool::default();
-        for _ in 0..100 {
-            pool.give(Vec::with_capacity(CHUNK_BYTES));
+        let [small, _, large] = CLASSES;
+        for _ in 0..10_000 {
+            pool.give(Vec::with_capacity(small));
+            pool.give(Vec::with_capacity(large));
         }
-        pool.give(Vec::with_capacity(10 * CHUNK_BYTES));
-        assert!(pool.bytes <= POOL_BYTES && pool.buffers.len() <= POOL_BYTES / CHUNK_BYTES);
+        pool.give(Vec::with_capacity(10 * large));
+        let held: usize = pool.buffers.iter().flatten().map(Vec::capacity).sum();
+        assert!(held <= POOL_BYTES && held == pool.bytes);
+        assert_eq!(pool.take(0, 10).capacity(), small);
+        assert_eq!(pool.take(0, small + 1).capacity(), CLASSES[1]);
+        assert_eq!(pool.take(9, 10).capacity(), large);
     }
 }

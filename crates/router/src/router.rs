@@ -10,7 +10,8 @@ use midge_wire::subject;
 use parking_lot::{Mutex, RwLock};
 
 use crate::account::{Account, GLOBAL, SYSTEM};
-use crate::conn::{Conn, ConnTable, Kind, NewConn, Owner};
+use crate::conn::{Conn, Kind, NewConn, Owner};
+use crate::conns::{ConnTable, Conns};
 use crate::grant::{Arrival, Entrance, Grant};
 use crate::interest::{Generations, QueueNames, SubRef};
 use crate::limits::Limits;
@@ -258,7 +259,7 @@ impl Router {
     /// How many connections there are, local ones included.
     #[must_use]
     pub fn connection_count(&self) -> usize {
-        self.conns.with(crate::conn::Conns::len)
+        self.conns.with(Conns::len)
     }
 
     /// Client connections, open ones only.

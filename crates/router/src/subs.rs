@@ -7,7 +7,7 @@ use hashbrown::HashTable;
 use crate::rows::Rows;
 use crate::subject::Subject;
 
-/// Bytes of a sid that are kept in place.
+/// Bytes that are kept in place: of a sid and at least one blank behind it.
 const INLINE: usize = 14;
 
 /// A client's own name for a subscription. Nearly always a short number, so it is kept in place.
@@ -20,13 +20,39 @@ pub(crate) enum Sid {
 
 impl Sid {
     pub(crate) fn new(sid: &[u8]) -> Self {
-        let mut bytes = [0; INLINE];
+        let mut bytes = [b' '; INLINE];
         match bytes.get_mut(..sid.len()) {
-            Some(start) => {
+            Some(start) if sid.len() < INLINE => {
                 start.copy_from_slice(sid);
                 Self::Inline(sid.len() as u8, bytes)
             }
-            None => Self::Heap(Box::new(sid.into())),
+            _ => Self::Heap(Box::new(sid.into())),
+        }
+    }
+
+    /// Appends the sid and a blank, for which there is room for [`Sid::room`] bytes.
+    #[inline]
+    pub(crate) fn put(&self, room: &mut Vec<u8>) {
+        match self {
+            Self::Inline(len, bytes) => {
+                // Copying a fixed number of bytes is a move or two; the right number would be a call.
+                let end = room.len() + usize::from(*len) + 1;
+                room.extend_from_slice(bytes);
+                room.truncate(end);
+            }
+            Self::Heap(bytes) => {
+                room.extend_from_slice(bytes);
+                room.push(b' ');
+            }
+        }
+    }
+
+    /// Bytes that [`Sid::put`] may need for a moment.
+    #[inline]
+    pub(crate) fn room(&self) -> usize {
+        match self {
+            Self::Inline(..) => INLINE,
+            Self::Heap(bytes) => bytes.len() + 1,
         }
     }
 
@@ -57,6 +83,15 @@ pub(crate) struct Subscription {
     pub(crate) delivered: u64,
     /// Deliveries after which it ends; zero for never.
     pub(crate) max: u64,
+}
+
+impl Subscription {
+    /// Counts a message; whether it was the last one that was asked for.
+    #[inline]
+    pub(crate) const fn count(&mut self) -> bool {
+        self.delivered += 1;
+        self.max > 0 && self.delivered >= self.max
+    }
 }
 
 /// A connection's subscriptions, by place and by sid. Lives under the connection's lock.

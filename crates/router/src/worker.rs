@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::account::Account;
-use crate::conn::{Conn, Kind};
+use crate::conn::{Conn, Kind, Sent};
 use crate::interest::{MatchCache, SubRef};
 use crate::outbox::Pool;
 use crate::router::Router;
@@ -230,12 +230,12 @@ impl Worker {
     }
 
     /// Counts messages handed to subscribers.
-    pub(crate) fn sent(&mut self, account: u32, msgs: u64, bytes: u64) {
-        self.counters.traffic.out_msgs += msgs;
-        self.counters.traffic.out_bytes += bytes;
+    pub(crate) fn sent(&mut self, account: u32, sent: Sent) {
+        self.counters.traffic.out_msgs += sent.msgs;
+        self.counters.traffic.out_bytes += sent.bytes;
         if let Some(traffic) = self.account_traffic(account) {
-            traffic.out_msgs += msgs;
-            traffic.out_bytes += bytes;
+            traffic.out_msgs += sent.msgs;
+            traffic.out_bytes += sent.bytes;
         }
     }
 
@@ -257,14 +257,22 @@ impl Worker {
         self.traffic.get_mut(at)
     }
 
-    /// Notes that `conn` has something to write. `pending` is what waits there, and `fresh` whether it was not
-    /// noted before.
-    #[inline]
-    pub(crate) fn note(&mut self, conn: &Arc<Conn>, pending: usize, fresh: bool, added: usize) {
+    /// Notes that `conn` has something to write: `before` and `pending` bytes waited there before and wait now.
+    /// `fresh` is whether it was not noted yet.
+    #[inline(always)]
+    pub(crate) fn note(&mut self, conn: &Arc<Conn>, before: usize, pending: usize, fresh: bool) {
+        let early = before < EARLY_BYTES && pending >= EARLY_BYTES;
+        if fresh || early {
+            self.list(conn, fresh, early);
+        }
+    }
+
+    #[cold]
+    fn list(&mut self, conn: &Arc<Conn>, fresh: bool, early: bool) {
         if fresh {
             self.dirty.push(conn.clone());
         }
-        if pending >= EARLY_BYTES && pending - added < EARLY_BYTES {
+        if early {
             self.early.push(conn.clone());
         }
     }

@@ -8,6 +8,7 @@ use midge_wire::{Decoded, Decoder, Grammar, Limits, WireError};
 pub(crate) fn check<G: Grammar>(data: &[u8])
 where
     for<'a> G::Op<'a>: Debug,
+    for<'a> G::Message<'a>: Debug,
 {
     let Some((cut, input)) = data.split_first() else { return };
     let whole = decode::<G>(input, input.len());
@@ -18,6 +19,7 @@ where
 fn decode<G: Grammar>(input: &[u8], piece: usize) -> Vec<String>
 where
     for<'a> G::Op<'a>: Debug,
+    for<'a> G::Message<'a>: Debug,
 {
     let limits = Limits { max_control_line: 256, max_payload: 1024, ..Limits::default() };
     let mut decoder = Decoder::<G>::new(limits);
@@ -26,7 +28,13 @@ where
         held.extend_from_slice(bytes);
         let mut at = 0;
         loop {
-            match decoder.decode(&held[at..]) {
+            let at_once = decoder.message_at_once(&held[at..]).map(|(op, used)| (format!("{op:?}"), used));
+            let decoded = decoder.decode(&held[at..]);
+            if let Some((message, len)) = at_once {
+                let Ok(Decoded::Op { op, used }) = &decoded else { panic!("only the short way finds {message}") };
+                assert!(format!("{op:?}").contains(&message) && *used == len);
+            }
+            match decoded {
                 Ok(Decoded::Op { op, used }) => {
                     assert!(used > 0 && used <= held.len() - at);
                     seen.push(format!("{op:?}"));

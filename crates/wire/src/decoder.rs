@@ -73,11 +73,17 @@ impl<G: Grammar> Decoder<G> {
         matches!(self.state, State::Verb)
     }
 
+    /// The message that `input` begins with, if all of it is there and it is written as nearly all are, and its length.
+    /// For everything else, [`Decoder::decode`] decides.
+    #[inline(always)]
+    pub fn message_at_once<'a>(&self, input: &'a [u8]) -> Option<(G::Message<'a>, usize)> {
+        if self.is_at_start() { G::message_at_once(input, &self.limits) } else { None }
+    }
+
     /// Decodes the first operation in `input`.
     ///
     /// # Errors
     /// The peer broke the protocol or a limit. Nothing after that can be understood: close the connection.
-    #[inline]
     pub fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Decoded<G::Op<'a>>, WireError> {
         let (verb, at, known) = match self.state {
             State::Verb => {

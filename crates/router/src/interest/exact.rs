@@ -1,11 +1,10 @@
 //! Subjects found by hash alone: literal ones, and `prefix.*` under its prefix.
 
-use hashbrown::HashTable;
-use parking_lot::RwLock;
-
 use super::list::{SubList, SubRef};
+use super::shared::{Contents, Shared};
 use crate::rows::Rows;
 use crate::subject::Subject;
+use hashbrown::HashTable;
 
 const BUCKETS: usize = 64;
 
@@ -13,7 +12,7 @@ const BUCKETS: usize = 64;
 /// keys that are there already.
 #[derive(Debug)]
 pub(crate) struct Exact {
-    buckets: Box<[RwLock<Bucket>]>,
+    buckets: Box<[Shared<Bucket>]>,
 }
 
 /// Entries lie in rows, and the table holds their numbers: a hash table is up to half empty, and empty numbers
@@ -28,6 +27,12 @@ struct Bucket {
 struct Entry {
     key: Subject,
     subs: SubList,
+}
+
+impl Contents for Bucket {
+    fn is_empty(&self) -> bool {
+        self.numbers.is_empty()
+    }
 }
 
 impl Bucket {
@@ -70,10 +75,10 @@ fn hash_at(entries: &Rows<Entry>, number: u32, hash_of: impl Fn(&[u8]) -> u64) -
 
 impl Exact {
     pub(crate) fn new() -> Self {
-        Self { buckets: (0..BUCKETS).map(|_| RwLock::default()).collect() }
+        Self { buckets: (0..BUCKETS).map(|_| Shared::default()).collect() }
     }
 
-    fn bucket(&self, hash: u64) -> Option<&RwLock<Bucket>> {
+    fn bucket(&self, hash: u64) -> Option<&Shared<Bucket>> {
         self.buckets.get((hash >> 32) as usize % BUCKETS)
     }
 
@@ -86,37 +91,40 @@ impl Exact {
         hash_of: impl Fn(&[u8]) -> u64,
     ) -> Subject {
         let Some(bucket) = self.bucket(hash) else { return key };
-        let mut bucket = bucket.write();
-        let number = bucket.find(hash, |known| *known == *key);
-        if let Some(entry) = number.and_then(|number| bucket.entries.get_mut(number)) {
-            entry.subs.push(sub);
-            return entry.key.clone();
-        }
-        bucket.add(hash, Entry { key: key.clone(), subs: SubList::One(sub) }, hash_of);
-        key
+        bucket.change(|bucket| {
+            let number = bucket.find(hash, |known| *known == *key);
+            if let Some(entry) = number.and_then(|number| bucket.entries.get_mut(number)) {
+                entry.subs.push(sub);
+                return entry.key.clone();
+            }
+            bucket.add(hash, Entry { key: key.clone(), subs: SubList::One(sub) }, hash_of);
+            key
+        })
     }
 
     /// Removes `sub` from under `key`; whether it was there.
     pub(crate) fn remove(&self, hash: u64, key: &[u8], sub: SubRef, hash_of: impl Fn(&[u8]) -> u64) -> bool {
         let Some(bucket) = self.bucket(hash) else { return false };
-        let mut bucket = bucket.write();
-        let Some(number) = bucket.find(hash, |known| known == key) else { return false };
-        let Some(entry) = bucket.entries.get_mut(number) else { return false };
-        let removed = entry.subs.remove(sub);
-        if entry.subs.is_empty() {
-            bucket.take(hash, number, hash_of);
-        }
-        removed
+        bucket.change(|bucket| {
+            let Some(number) = bucket.find(hash, |known| known == key) else { return false };
+            let Some(entry) = bucket.entries.get_mut(number) else { return false };
+            let removed = entry.subs.remove(sub);
+            if entry.subs.is_empty() {
+                bucket.take(hash, number, hash_of);
+            }
+            removed
+        })
     }
 
     /// Appends the subscriptions under the key that `is_key` recognises.
     pub(crate) fn collect(&self, hash: u64, is_key: impl Fn(&[u8]) -> bool, found: &mut Vec<SubRef>) {
         let Some(bucket) = self.bucket(hash) else { return };
-        let bucket = bucket.read();
-        let number = bucket.find(hash, is_key);
-        if let Some(entry) = number.and_then(|number| bucket.entries.get(number)) {
-            found.extend_from_slice(entry.subs.as_slice());
-        }
+        bucket.read(|bucket| {
+            let number = bucket.find(hash, is_key);
+            if let Some(entry) = number.and_then(|number| bucket.entries.get(number)) {
+                found.extend_from_slice(entry.subs.as_slice());
+            }
+        });
     }
 }
 

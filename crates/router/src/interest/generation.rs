@@ -15,44 +15,55 @@ const SLOTS: usize = 1 << 14;
 
 /// The counters, shared by all accounts of a router.
 #[derive(Debug)]
-pub(crate) struct Generations(Box<[AtomicU32]>);
+pub(crate) struct Generations(Box<[AtomicU32; SLOTS]>);
 
 /// The counters that concern one subject and their values at one time.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Stamp {
-    slots: [u32; 4],
+    slots: [Slot; 4],
     values: [u32; 4],
 }
 
 impl Generations {
     pub(crate) fn new() -> Self {
-        Self((0..SLOTS).map(|_| AtomicU32::new(0)).collect())
+        let counters: Box<[AtomicU32]> = (0..SLOTS).map(|_| AtomicU32::new(0)).collect();
+        Self(counters.try_into().unwrap_or_else(|_| Box::new([const { AtomicU32::new(0) }; SLOTS])))
     }
 
     /// Tells that what hashes to `hash` has changed.
     pub(crate) fn bump(&self, hash: u64) {
-        if let Some(counter) = self.0.get(slot(hash) as usize) {
-            counter.fetch_add(1, Ordering::Release);
-        }
+        self.counter(Slot::of(hash)).fetch_add(1, Ordering::Release);
     }
 
     pub(crate) fn stamp(&self, hashes: [u64; 4]) -> Stamp {
-        let slots = hashes.map(slot);
+        let slots = hashes.map(Slot::of);
         Stamp { slots, values: slots.map(|slot| self.value(slot)) }
     }
 
     #[inline]
     pub(crate) fn is_current(&self, stamp: &Stamp) -> bool {
-        stamp.slots.iter().zip(&stamp.values).all(|(slot, value)| self.value(*slot) == *value)
+        stamp.slots.map(|slot| self.value(slot)) == stamp.values
     }
 
     #[inline]
-    fn value(&self, slot: u32) -> u32 {
-        self.0.get(slot as usize).map_or(0, |counter| counter.load(Ordering::Acquire))
+    fn value(&self, slot: Slot) -> u32 {
+        self.counter(slot).load(Ordering::Acquire)
+    }
+
+    #[inline]
+    #[expect(clippy::indexing_slicing, reason = "a slot is below their number, whatever it holds")]
+    fn counter(&self, slot: Slot) -> &AtomicU32 {
+        &self.0[usize::from(slot.0) % SLOTS]
     }
 }
 
-/// The counter for a hash: its upper bits, which foldhash mixes best.
-const fn slot(hash: u64) -> u32 {
-    (hash >> 40) as u32 % SLOTS as u32
+/// Which counter.
+#[derive(Debug, Clone, Copy, Default)]
+struct Slot(u16);
+
+impl Slot {
+    /// The counter for a hash: its upper bits, which foldhash mixes best.
+    const fn of(hash: u64) -> Self {
+        Self((hash >> 48) as u16)
+    }
 }

@@ -35,14 +35,16 @@ pub(crate) struct MatchSet {
     line: Vec<u8>,
     pub(crate) plain: Vec<Target>,
     pub(crate) groups: Vec<Group>,
+    /// Whether no connection may get a message more than once.
+    one_each: bool,
 }
 
 const LINE_START: &[u8] = b"HMSG ";
 
 impl MatchSet {
     /// `HMSG <subject> `.
-    pub(crate) fn line_with_headers(&self) -> &[u8] {
-        &self.line
+    pub(crate) const fn line_with_headers(&self) -> &[u8] {
+        self.line.as_slice()
     }
 
     /// `MSG <subject> `.
@@ -58,12 +60,25 @@ impl MatchSet {
         self.plain.is_empty() && self.groups.is_empty()
     }
 
-    /// Whether this set is for that subject of that account and nothing has changed since it was made.
+    /// Whether more than one receiver may get the same message.
+    pub(crate) fn is_for_several(&self) -> bool {
+        self.plain.len() + self.groups.len() > 1
+    }
+
+    /// Whether every receiver is another connection.
+    pub(crate) const fn is_one_each(&self) -> bool {
+        self.one_each
+    }
+
+    /// Whether this set is for that subject of its account.
     #[inline]
-    pub(crate) fn serves(&self, account: &Account, subject: &[u8]) -> bool {
-        self.account == account.index()
-            && self.subject() == subject
-            && account.interest().is_current(&self.stamp)
+    pub(crate) fn is_for(&self, subject: &[u8]) -> bool {
+        self.subject() == subject
+    }
+
+    /// Whether this set is of that account, and nothing has changed since it was made.
+    pub(crate) fn is_current(&self, account: &Account) -> bool {
+        self.account == account.index() && account.interest().is_current(&self.stamp)
     }
 
     /// What it costs to keep this set, in bytes, roughly.
@@ -77,16 +92,23 @@ impl MatchSet {
         let interest: &Interest = account.interest();
         self.account = account.index();
         self.hash = hash;
-        self.stamp = interest.stamp(subject, hash);
+        let keys = interest.keys(subject, hash);
+        self.stamp = interest.stamp(&keys);
         self.line.clear();
         midge_wire::encode::parts(&mut self.line, &[LINE_START, subject, b" "]);
         self.plain.clear();
         self.groups.clear();
         look.found.clear();
-        interest.collect(subject, hash, look.found);
+        interest.collect(&keys, look.found);
+        self.one_each = true;
         if look.found.is_empty() {
             return;
         }
+        look.conns.clear();
+        look.conns.extend(look.found.iter().map(|sub| sub.conn));
+        look.conns.sort_unstable();
+        let twice = look.conns.windows(2).any(|two| matches!(two, [a, b] if a == b));
+        self.one_each = !twice && look.found.iter().all(|sub| sub.queue == 0);
         look.router.conns().with(|conns| {
             for sub in look.found.iter() {
                 let queue = || look.router.queue_name(sub.queue);
@@ -116,6 +138,7 @@ impl MatchSet {
 struct LookUp<'w> {
     router: &'w Router,
     found: &'w mut Vec<SubRef>,
+    conns: &'w mut Vec<u32>,
 }
 
 /// Bytes of sets that one worker keeps.
@@ -134,6 +157,7 @@ pub(crate) struct MatchCache {
     /// Filled again and again for subjects that are not kept.
     passing: Arc<MatchSet>,
     found: Vec<SubRef>,
+    conns: Vec<u32>,
     pub(crate) hits: u64,
     pub(crate) misses: u64,
     pub(crate) stale: u64,
@@ -159,6 +183,7 @@ impl MatchCache {
             doorkeeper: vec![0; DOORKEEPER].into(),
             passing: Arc::default(),
             found: Vec::new(),
+            conns: Vec::new(),
             hits: 0,
             misses: 0,
             stale: 0,
@@ -179,7 +204,12 @@ impl MatchCache {
             }
             self.stale += 1;
             let mut fresh = MatchSet::default();
-            fresh.fill(account, subject, hash, &mut LookUp { router, found: &mut self.found });
+            fresh.fill(
+                account,
+                subject,
+                hash,
+                &mut LookUp { router, found: &mut self.found, conns: &mut self.conns },
+            );
             self.bytes = self.bytes + fresh.cost() - kept.cost();
             *kept = Arc::new(fresh);
             return kept.clone();
@@ -200,7 +230,7 @@ impl MatchCache {
     }
 
     fn make(&mut self, account: &Account, subject: &[u8], hash: u64, router: &Router) -> Arc<MatchSet> {
-        let mut look = LookUp { router, found: &mut self.found };
+        let mut look = LookUp { router, found: &mut self.found, conns: &mut self.conns };
         if let Some(free) = Arc::get_mut(&mut self.passing) {
             free.fill(account, subject, hash, &mut look);
         } else {

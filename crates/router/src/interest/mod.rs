@@ -9,11 +9,12 @@ mod generation;
 mod list;
 mod matches;
 mod queue;
+mod shared;
 mod trie;
 
 pub(crate) use generation::Generations;
 pub(crate) use list::SubRef;
-pub(crate) use matches::{MatchCache, MatchSet, Target};
+pub(crate) use matches::{Group, MatchCache, MatchSet, Target};
 pub(crate) use queue::QueueNames;
 
 use std::hash::BuildHasher;
@@ -22,12 +23,12 @@ use std::sync::Arc;
 use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
 use midge_wire::subject;
-use parking_lot::RwLock;
 
 use crate::subject::Subject;
 
 use exact::Exact;
 use generation::Stamp;
+use shared::Shared;
 use trie::Trie;
 
 const TREES: usize = 64;
@@ -39,9 +40,10 @@ pub(crate) struct Interest {
     generations: Arc<Generations>,
     literals: Exact,
     stars: Exact,
-    trees: Box<[RwLock<Trie>]>,
+    trees: Box<[Shared<Trie>]>,
     /// Patterns whose first token is a wildcard.
-    root: RwLock<Trie>,
+    root: Shared<Trie>,
+    root_hash: u64,
 }
 
 /// Where a subscription's subject belongs.
@@ -52,9 +54,14 @@ enum Place<'s> {
     Root,
 }
 
-/// The hashes that a subject is looked up by.
+/// What a subject is looked up by.
 #[derive(Debug, Clone, Copy)]
-struct Hashes {
+pub(crate) struct Keys<'n> {
+    name: &'n [u8],
+    /// Everything before the last separator.
+    parent: Option<&'n [u8]>,
+    /// Whether a token is empty: then nobody can want it.
+    is_broken: bool,
     literal: u64,
     star: u64,
     tree: u64,
@@ -68,8 +75,9 @@ impl Interest {
             generations,
             literals: Exact::new(),
             stars: Exact::new(),
-            trees: (0..TREES).map(|_| RwLock::new(Trie::new(seed))).collect(),
-            root: RwLock::new(Trie::new(seed)),
+            trees: (0..TREES).map(|_| Shared::new(Trie::new(seed))).collect(),
+            root: Shared::new(Trie::new(seed)),
+            root_hash: hash_bytes(seed.wrapping_add(Part::Root as u64), b""),
         }
     }
 
@@ -91,14 +99,14 @@ impl Interest {
             Place::Tree { first } => {
                 let hash = self.hash(Part::Tree, first);
                 if let Some(tree) = self.tree(hash) {
-                    tree.write().insert(&pattern, sub);
+                    tree.change(|tree| tree.insert(&pattern, sub));
                 }
                 self.generations.bump(hash);
                 pattern
             }
             Place::Root => {
-                self.root.write().insert(&pattern, sub);
-                self.generations.bump(self.hash(Part::Root, b""));
+                self.root.change(|root| root.insert(&pattern, sub));
+                self.generations.bump(self.root_hash);
                 pattern
             }
         }
@@ -117,9 +125,9 @@ impl Interest {
             }
             Place::Tree { first } => {
                 let hash = self.hash(Part::Tree, first);
-                (self.tree(hash).is_some_and(|tree| tree.write().remove(pattern, sub)), hash)
+                (self.tree(hash).is_some_and(|tree| tree.change(|tree| tree.remove(pattern, sub))), hash)
             }
-            Place::Root => (self.root.write().remove(pattern, sub), self.hash(Part::Root, b"")),
+            Place::Root => (self.root.change(|root| root.remove(pattern, sub)), self.root_hash),
         };
         self.generations.bump(hash);
         removed
@@ -127,7 +135,7 @@ impl Interest {
 
     /// Makes everything stale that was found before.
     pub(crate) fn bump_all(&self) {
-        self.generations.bump(self.hash(Part::Root, b""));
+        self.generations.bump(self.root_hash);
     }
 
     /// The hash that a cache may keep `name` under; the same for no two accounts.
@@ -136,10 +144,25 @@ impl Interest {
         self.hash(Part::Literal, name)
     }
 
-    /// The state of everything that could concern `name`. Take it before [`Interest::collect`].
-    pub(crate) fn stamp(&self, name: &[u8], literal: u64) -> Stamp {
-        let hashes = self.hashes(name, literal);
-        self.generations.stamp([hashes.literal, hashes.star, hashes.tree, hashes.root])
+    /// What `name`, whose hash is `literal`, is looked up by.
+    pub(crate) fn keys<'n>(&self, name: &'n [u8], literal: u64) -> Keys<'n> {
+        let outline = Outline::of(name);
+        let parent = outline.last.and_then(|last| name.get(..last));
+        let first = name.get(..outline.first.unwrap_or(name.len())).unwrap_or_default();
+        Keys {
+            name,
+            parent,
+            is_broken: outline.is_broken,
+            literal,
+            star: self.hash(Part::Star, parent.unwrap_or_default()),
+            tree: self.hash(Part::Tree, first),
+            root: self.root_hash,
+        }
+    }
+
+    /// The state of everything that could concern a subject. Take it before [`Interest::collect`].
+    pub(crate) fn stamp(&self, keys: &Keys<'_>) -> Stamp {
+        self.generations.stamp([keys.literal, keys.star, keys.tree, keys.root])
     }
 
     #[inline]
@@ -147,34 +170,23 @@ impl Interest {
         self.generations.is_current(stamp)
     }
 
-    /// Appends the subscriptions that want `name`, all of whose tokens are literal. One with an empty token is
+    /// Appends the subscriptions that want a subject, all of whose tokens are literal. One with an empty token is
     /// wanted by nobody.
-    pub(crate) fn collect(&self, name: &[u8], literal: u64, found: &mut Vec<SubRef>) {
-        if subject::tokens(name).any(<[u8]>::is_empty) {
+    pub(crate) fn collect(&self, keys: &Keys<'_>, found: &mut Vec<SubRef>) {
+        if keys.is_broken {
             return;
         }
-        let hashes = self.hashes(name, literal);
-        self.literals.collect(hashes.literal, |key| key == name, found);
-        if let Some(prefix) = parent(name) {
-            self.stars.collect(hashes.star, |key| key.strip_suffix(b".*") == Some(prefix), found);
+        self.literals.collect(keys.literal, |key| key == keys.name, found);
+        if let Some(prefix) = keys.parent {
+            self.stars.collect(keys.star, |key| key.strip_suffix(b".*") == Some(prefix), found);
         }
-        if let Some(tree) = self.tree(hashes.tree) {
-            tree.read().collect(name, found);
+        if let Some(tree) = self.tree(keys.tree) {
+            tree.read(|tree| tree.collect(keys.name, found));
         }
-        self.root.read().collect(name, found);
+        self.root.read(|root| root.collect(keys.name, found));
     }
 
-    fn hashes(&self, name: &[u8], literal: u64) -> Hashes {
-        let first = subject::tokens(name).next().unwrap_or_default();
-        Hashes {
-            literal,
-            star: self.hash(Part::Star, parent(name).unwrap_or_default()),
-            tree: self.hash(Part::Tree, first),
-            root: self.hash(Part::Root, b""),
-        }
-    }
-
-    fn tree(&self, hash: u64) -> Option<&RwLock<Trie>> {
+    fn tree(&self, hash: u64) -> Option<&Shared<Trie>> {
         self.trees.get((hash >> 32) as usize % TREES)
     }
 
@@ -213,6 +225,31 @@ fn place(pattern: &[u8]) -> Place<'_> {
     match pattern.strip_suffix(b".*") {
         Some(prefix) if !subject::has_wildcard(prefix) => Place::Star { prefix },
         _ => Place::Tree { first },
+    }
+}
+
+/// Where the separators of a subject are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Outline {
+    first: Option<usize>,
+    last: Option<usize>,
+    /// Whether a token is empty.
+    is_broken: bool,
+}
+
+impl Outline {
+    fn of(name: &[u8]) -> Self {
+        let mut outline = Self::default();
+        // Where the token begins.
+        let mut start = 0;
+        for (at, _) in name.iter().enumerate().filter(|(_, byte)| **byte == subject::SEPARATOR) {
+            outline.is_broken |= at == start;
+            outline.first = outline.first.or(Some(at));
+            outline.last = Some(at);
+            start = at + 1;
+        }
+        outline.is_broken |= start == name.len();
+        outline
     }
 }
 

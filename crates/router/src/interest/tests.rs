@@ -17,7 +17,8 @@ fn sub(n: u32) -> SubRef {
 
 fn collect(interest: &Interest, name: &str) -> Vec<u32> {
     let mut found = Vec::new();
-    interest.collect(name.as_bytes(), interest.subject_hash(name.as_bytes()), &mut found);
+    let name = name.as_bytes();
+    interest.collect(&interest.keys(name, interest.subject_hash(name)), &mut found);
     let mut found: Vec<u32> = found.iter().map(|s| s.conn).collect();
     found.sort_unstable();
     found
@@ -63,10 +64,10 @@ proptest! {
     fn a_change_that_concerns_a_subject_makes_its_stamp_stale(pattern in pattern(), name in "[ab](\\.[ab]){0,3}") {
         let interest = interest();
         let hash = interest.subject_hash(name.as_bytes());
-        let before = interest.stamp(name.as_bytes(), hash);
+        let before = interest.stamp(&interest.keys(name.as_bytes(), hash));
         prop_assert!(interest.is_current(&before));
         interest.insert(pattern.as_bytes().into(), sub(1));
-        let between = interest.stamp(name.as_bytes(), hash);
+        let between = interest.stamp(&interest.keys(name.as_bytes(), hash));
         if subject::matches(pattern.as_bytes(), name.as_bytes()) {
             prop_assert!(!interest.is_current(&before));
         }
@@ -81,7 +82,7 @@ proptest! {
 fn unrelated_inboxes_leave_a_stamp_alone() {
     let interest = interest();
     let name = b"orders.new";
-    let stamp = interest.stamp(name, interest.subject_hash(name));
+    let stamp = interest.stamp(&interest.keys(name, interest.subject_hash(name)));
     let mut spoiled = 0;
     for n in 0..100 {
         interest.insert(format!("_INBOX.{n}.*").as_bytes().into(), sub(n));

@@ -4,6 +4,7 @@ use hashbrown::HashTable;
 use midge_wire::subject;
 
 use super::list::{SubList, SubRef};
+use super::shared::Contents;
 
 /// The index of the root node.
 const ROOT: u32 = 0;
@@ -42,6 +43,12 @@ impl Node {
 
     const fn is_unused(&self) -> bool {
         self.ends.is_empty() && self.tails.is_empty() && self.children == 0 && self.star == NONE
+    }
+}
+
+impl Contents for Trie {
+    fn is_empty(&self) -> bool {
+        self.nodes.get(ROOT as usize).is_none_or(Node::is_unused)
     }
 }
 

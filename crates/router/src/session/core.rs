@@ -12,8 +12,8 @@ use super::Tick;
 use super::event::{AuthRequest, Event, Refusal, SessionError};
 use super::timers::{Silence, Timers};
 use crate::account::Account;
-use crate::conn::{Conn, Direction};
-use crate::deliver::Delivery;
+use crate::conn::{Conn, Direction, Sent};
+use crate::deliver::{Delivery, Train};
 use crate::grant::Grant;
 use crate::interest::MatchSet;
 use crate::limits::Limits;
@@ -108,13 +108,10 @@ impl Core {
         }
     }
 
-    /// The receivers of the last message, if one on `subject` has the same and was allowed.
-    #[inline]
-    pub(crate) fn same_again(&mut self, subject: &[u8], tick: &mut Tick<'_>) -> Option<Arc<MatchSet>> {
-        // An old memo must be gone before the next look-up, which may want to use it again.
-        let memo = self.memo.take().filter(|memo| memo.serves(&self.account, subject))?;
-        tick.worker.counters.memo_hits += 1;
-        Some(memo)
+    /// Takes out the receivers of the last message, if they still are who they were. Whoever asked for the same subject
+    /// since the input was read cannot know that what is in it came later, so one look serves for all of it.
+    pub(crate) fn take_memo(&mut self) -> Option<Arc<MatchSet>> {
+        self.memo.take().filter(|memo| memo.is_current(&self.account))
     }
 
     /// Whether the peer may publish on `name`, and whether that will be so the next time, too.
@@ -130,33 +127,44 @@ impl Core {
     }
 
     /// Delivers a message to its receivers; to how many subscriptions.
-    #[inline]
     pub(crate) fn deliver(&self, set: &MatchSet, message: &Pub<'_>, echo: bool, tick: &mut Tick<'_>) -> u64 {
         if set.is_empty() {
             return 0;
         }
-        let delivery = Delivery {
-            from: &self.conn,
-            account: &self.account,
-            message,
-            echo,
-            skip_crowded: self.limits.no_fast_producer_stall,
-            now: tick.now,
-        };
-        let sent = delivery.run(set, tick.worker);
+        let sent = self.delivery(echo, tick.now).run(message, set, tick.worker);
+        tick.worker.sent(self.account.index(), sent);
+        self.router.settle(tick.worker);
+        sent.msgs
+    }
+
+    /// Delivers messages to their receivers, and leaves the counting to the caller.
+    pub(crate) fn deliver_all(
+        &self,
+        set: &MatchSet,
+        train: &mut Train<'_>,
+        echo: bool,
+        tick: &mut Tick<'_>,
+    ) -> Sent {
+        let sent = self.delivery(echo, tick.now).run_all(train, set, tick.worker);
+        train.clear();
         self.router.settle(tick.worker);
         sent
     }
 
-    /// Remembers the receivers of an allowed message for the next one.
-    #[inline]
-    pub(crate) fn remember(&mut self, set: Arc<MatchSet>) {
-        self.memo = Some(set);
+    /// What the peer's messages have in common.
+    fn delivery(&self, echo: bool, now: Instant) -> Delivery<'_> {
+        let skip_crowded = self.limits.no_fast_producer_stall;
+        Delivery { from: &self.conn, account: &self.account, echo, skip_crowded, now }
     }
 
-    pub(crate) const fn count_in(&mut self, bytes: usize) {
-        self.in_msgs += 1;
-        self.in_bytes += bytes as u64;
+    /// Remembers the receivers of an allowed message for the next one.
+    pub(crate) fn remember(&mut self, set: Option<Arc<MatchSet>>) {
+        self.memo = set;
+    }
+
+    pub(crate) const fn count_in(&mut self, received: Sent) {
+        self.in_msgs += received.msgs;
+        self.in_bytes += received.bytes;
     }
 
     /// Tells what was counted since the last time to the worker and to monitoring.

@@ -122,6 +122,7 @@ impl<R: Role> Session<R> {
         let mut active = false;
         done.next = loop {
             match self.core.phase {
+                Phase::Ready => {}
                 Phase::Closed => break Next::Close,
                 Phase::Authenticating => break Next::Verdict,
                 Phase::AwaitConnect if self.breaks_silence(input.get(done.used..).unwrap_or_default()) => {
@@ -132,10 +133,19 @@ impl<R: Role> Session<R> {
                     self.core.fail(SessionError::Authorization, tick);
                     break Next::Close;
                 }
-                Phase::AwaitConnect | Phase::Ready => {}
+                Phase::AwaitConnect => {}
             }
             let rest = input.get(done.used..).unwrap_or_default();
-            match self.decoder.decode(rest) {
+            let used = self.role.on_messages(&mut self.core, &self.decoder, rest, tick);
+            done.used += used;
+            active |= used > 0;
+            if let Some(until) = self.core.stalled_until(tick) {
+                break Next::Stalled(until);
+            }
+            if self.core.phase == Phase::Closed {
+                continue;
+            }
+            match self.decoder.decode(input.get(done.used..).unwrap_or_default()) {
                 Ok(Decoded::Op { op, used }) => {
                     done.used += used;
                     active = true;
@@ -145,9 +155,7 @@ impl<R: Role> Session<R> {
                         Ok(Flow::Verdict) => break Next::Verdict,
                         Err(error) => self.core.fail(error, tick),
                     }
-                    if tick.worker.crowded.is_some()
-                        && let Some(until) = self.core.stalled_until(tick)
-                    {
+                    if let Some(until) = self.core.stalled_until(tick) {
                         break Next::Stalled(until);
                     }
                 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::house::House;
+use proptest::prelude::*;
+
+use crate::house::{House, Peer};
 
 fn message(subject: &str, payload: &str) -> String {
     format!("PUB {subject} {}\r\n{payload}\r\n", payload.len())
@@ -47,6 +49,9 @@ fn a_subscription_ends_after_as_many_messages_as_it_asked_for() {
     assert_eq!(house.router.totals().subscriptions, 1, "the interest has gone with it");
     house.say(&mut peer, "UNSUB 2 3\r\n");
     assert_eq!(house.router.totals().subscriptions, 0, "three have come already");
+    let other = house.peer("SUB a 1\r\nUNSUB 1 2\r\n");
+    house.say(&mut peer, &message("a", "x").repeat(3));
+    assert_eq!(other.heard().matches("MSG a 1 ").count(), 2, "nobody else listens");
 }
 
 #[test]
@@ -142,5 +147,82 @@ fn each_publishers_messages_keep_their_order_across_threads() {
             }
         }
         assert_eq!(next, EACH);
+    }
+}
+
+/// Stands for a message's number.
+const NUMBER: &str = "####";
+
+/// One thing that a publisher says.
+fn saying() -> impl Strategy<Value = String> {
+    let subject = || prop_oneof![12 => Just("t.b"), 4 => Just("a.b"), 1 => Just("a.c"), 1 => Just("nobody")];
+    prop_oneof![
+        20 => (subject(), "[a-z]{0,40}").prop_map(|(subject, payload)| message(subject, &format!("{NUMBER}{payload}"))),
+        2 => (subject(), 0..40_usize).prop_map(|(subject, len)| {
+            format!("HPUB {subject} 12 {}\r\nNATS/1.0\r\n\r\n{NUMBER}{}\r\n", 16 + len, "h".repeat(len))
+        }),
+        1 => subject().prop_map(|subject| format!("PUB {subject} inbox.1 4\r\n{NUMBER}\r\n")),
+        1 => Just(message("t.b", &format!("{NUMBER}{}", "x".repeat(17_000)))),
+        1 => Just("PING\r\n".to_owned()),
+        1 => (subject(), 1..4).prop_map(|(subject, sid)| format!("SUB {subject} {sid}\r\n")),
+        1 => (1..4, 0..60).prop_map(|(sid, max)| format!("UNSUB {sid} {max}\r\n")),
+        1 => any::<bool>().prop_map(|echo| {
+            format!("CONNECT {{\"verbose\":false,\"pedantic\":false,\"headers\":true,\"echo\":{echo}}}\r\n")
+        }),
+    ]
+}
+
+/// What everybody hears, by sid, when all of it is said at once, or one after the other. Whoever hears a message after
+/// a later one fails.
+fn what_all_hear(sayings: &[String], at_once: bool) -> Vec<BTreeMap<String, String>> {
+    let house = House::new();
+    let quiet = "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":false}\r\n";
+    let receivers = [
+        "SUB a.b 1\r\n".to_owned(),
+        "SUB a.* 1\r\nSUB a.b 22\r\nUNSUB 22 40\r\n".to_owned(),
+        "SUB a.> long-enough-to-be-elsewhere\r\n".to_owned(),
+        format!("{quiet}SUB a.b 5\r\n"),
+        "SUB a.b g 7\r\nSUB a.c g 7\r\n".to_owned(),
+        "SUB a.c 9\r\nUNSUB 9 3\r\nSUB t.b 10\r\nUNSUB 10 20\r\n".to_owned(),
+        "SUB t.* 11\r\n".to_owned(),
+        format!("{quiet}SUB t.> 12\r\n"),
+    ];
+    let receivers: Vec<Peer> = receivers.iter().map(|text| house.peer(text)).collect();
+    let mut publisher = house.peer("SUB a.b 3\r\nSUB t.b 4\r\n");
+    let numbered = sayings.iter().zip(0..).map(|(text, n)| text.replace(NUMBER, &format!("{n:04}")));
+    let numbered: Vec<String> = numbered.collect();
+    if at_once {
+        house.say(&mut publisher, &numbered.concat());
+    } else {
+        numbered.iter().for_each(|saying| house.say(&mut publisher, saying));
+    }
+    receivers.iter().chain([&publisher]).map(|peer| by_sid(&peer.heard())).collect()
+}
+
+fn by_sid(heard: &str) -> BTreeMap<String, String> {
+    let (mut all, mut sid, mut last) = (BTreeMap::<_, String>::new(), "", "");
+    for line in heard.split("\r\n") {
+        if line.starts_with("MSG") || line.starts_with("HMSG") {
+            sid = line.split(' ').nth(2).unwrap();
+        } else if line == "PONG" {
+            sid = line;
+        } else if line.starts_with(|c: char| c.is_ascii_digit()) {
+            assert!(last <= &line[..4], "{last} before {line}");
+            last = &line[..4];
+        }
+        all.entry(sid.to_owned()).or_default().push_str(line);
+    }
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Messages that come together are handed over together; nobody may see a difference.
+    #[test]
+    fn what_is_said_at_once_is_heard_as_if_it_were_not(
+        sayings in proptest::collection::vec(saying(), 1..150),
+    ) {
+        prop_assert_eq!(what_all_hear(&sayings, true), what_all_hear(&sayings, false));
     }
 }

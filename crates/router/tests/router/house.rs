@@ -13,8 +13,7 @@ use midge_wire::json::Info;
 use parking_lot::Mutex;
 
 /// A CONNECT as clients send it.
-pub(crate) const CONNECT: &str =
-    "CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true,\"protocol\":1}\r\n";
+pub(crate) const CONNECT: &str = "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true,\"protocol\":1}\r\n";
 
 /// What a peer has heard, and how much more it takes.
 pub(crate) struct Screen {

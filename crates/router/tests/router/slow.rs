@@ -79,6 +79,28 @@ fn a_producer_waits_for_a_crowded_receiver_and_goes_on_when_it_has_room() {
     assert_eq!(house.router.totals().counters.stalls, 1);
 }
 
+/// Messages that come together are handed over together, but never so many that a receiver goes from having room
+/// to having too much without the producer's having waited.
+#[test]
+fn a_producer_waits_in_the_middle_of_its_input() {
+    for (max_pending, size) in [(1000, 50), (100_000, 400), (3_000_000, 15_000)] {
+        let house = House::with(Limits { max_pending, ..Limits::default() }, false);
+        let slow = house.peer("SUB a 1\r\n");
+        slow.set_room(0);
+        let mut publisher = house.peer("");
+        let many = message(size).repeat(2 * max_pending / size);
+        let done = house.offer(&mut publisher, many.as_bytes());
+        assert!(matches!(done.next, Next::Stalled(_)) && done.used < many.len(), "{max_pending}: {done:?}");
+        assert_eq!(slow.session.conn().closed(), None, "{max_pending}");
+        assert!(slow.session.conn().pending() > max_pending / 4 * 3);
+        let mut at = done.used;
+        while slow.session.conn().closed().is_none() && at < many.len() {
+            at += house.offer(&mut publisher, &many.as_bytes()[at..]).used;
+        }
+        assert_eq!(slow.session.conn().closed(), Some(CloseReason::SlowConsumerPendingBytes));
+    }
+}
+
 #[test]
 fn a_producer_does_not_wait_longer_than_its_budget() {
     let mut house = House::with(limits(), false);

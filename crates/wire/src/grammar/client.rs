@@ -1,6 +1,6 @@
 //! What a client says to a server.
 
-use super::{Found, Grammar, Line, LineEnds, Shape, Words, parse_size, spelled};
+use super::{Found, Grammar, Line, LineEnds, Shape, Strict, Words, parse_size, spelled};
 use crate::op::{ClientOp, Pub, Sub, Unsub};
 use crate::{Limits, WireError};
 
@@ -39,6 +39,7 @@ impl Grammar for ClientGrammar {
     type Verb = ClientVerb;
     type Head<'a> = PubHead<'a>;
     type Op<'a> = ClientOp<'a>;
+    type Message<'a> = Pub<'a>;
 
     fn verb(head: &[u8]) -> Found<ClientVerb> {
         let Some(first) = head.first() else { return Found::Partial };
@@ -89,6 +90,44 @@ impl Grammar for ClientGrammar {
         }
     }
 
+    #[inline(always)]
+    fn message_at_once<'a>(input: &'a [u8], limits: &Limits) -> Option<(Pub<'a>, usize)> {
+        let (name, headers) = if input.starts_with(b"PUB ") {
+            (4, false)
+        } else if input.starts_with(b"HPUB ") && limits.headers {
+            (5, true)
+        } else {
+            return None;
+        };
+        let args = input.get(name..)?;
+        let mut line = Strict(args);
+        let subject = line.word()?;
+        let onward = line.0;
+        let mut reply = &[][..];
+        let sizes = match sizes_at_once(&mut line, headers) {
+            Some(sizes) => sizes,
+            None => {
+                line.0 = onward;
+                reply = line.word()?;
+                sizes_at_once(&mut line, headers)?
+            }
+        };
+        let (header_len, header_digits, size, size_digits) = sizes;
+        let frame = line.0.get(..size + 2)?;
+        let args = args.len() - line.0.len() - 2;
+        if size > limits.max_payload
+            || args > limits.max_control_line
+            || (headers && header_len > size)
+            || !frame.ends_with(b"\r\n")
+        {
+            return None;
+        }
+        let onward = onward.get(..onward.len() - line.0.len() + frame.len())?;
+        let header_len = headers.then_some(header_len);
+        let used = name + subject.len() + 1 + onward.len();
+        Some((Pub { subject, reply, header_len, header_digits, size_digits, frame, onward }, used))
+    }
+
     fn message<'a>(head: PubHead<'a>, whole: &'a [u8], line: LineEnds) -> ClientOp<'a> {
         let onward =
             if head.plain && line.line == line.args + 2 { head.subject.len() + 1 } else { whole.len() };
@@ -117,6 +156,20 @@ fn publish<'a>(args: &'a [u8], limits: &Limits) -> Result<Line<PubHead<'a>, Clie
     let head =
         PubHead { subject, reply, header_len: None, header_digits: &[], size_digits, plain: words.plain };
     Ok(Line::Message(head, size))
+}
+
+/// The sizes at the end of a line, and the line's end: of headers (zero where there are none) and of everything, each
+/// with its digits.
+#[inline(always)]
+fn sizes_at_once<'a>(line: &mut Strict<'a>, headers: bool) -> Option<(usize, &'a [u8], usize, &'a [u8])> {
+    let (mut header_len, mut header_digits) = (0, &[][..]);
+    if headers {
+        (header_len, header_digits) = line.number()?;
+        line.skip(b" ")?;
+    }
+    let (size, size_digits) = line.number()?;
+    line.skip(b"\r\n")?;
+    Some((header_len, header_digits, size, size_digits))
 }
 
 fn publish_with_headers<'a>(

@@ -2,7 +2,7 @@
 
 use super::peer::{self, Form, PeerVerb, RoutedHead};
 use super::{Found, Grammar, Line, LineEnds, Shape};
-use crate::op::PeerOp;
+use crate::op::{PeerOp, Routed};
 use crate::{Limits, WireError};
 
 /// The protocol between a leafnode and its hub; both directions are alike.
@@ -13,6 +13,7 @@ impl Grammar for LeafGrammar {
     type Verb = PeerVerb;
     type Head<'a> = RoutedHead<'a>;
     type Op<'a> = PeerOp<'a>;
+    type Message<'a> = Routed<'a>;
 
     fn verb(head: &[u8]) -> Found<PeerVerb> {
         peer::verb(head)

@@ -19,6 +19,8 @@ pub trait Grammar {
     type Head<'a>: Copy;
     /// A whole operation, borrowing from the input.
     type Op<'a>;
+    /// A whole message: the operation that matters.
+    type Message<'a>;
 
     /// Finds the operation's name that `head` begins with. `head` is never empty.
     fn verb(head: &[u8]) -> Found<Self::Verb>;
@@ -35,6 +37,13 @@ pub trait Grammar {
         args: &'a [u8],
         limits: &Limits,
     ) -> Result<Line<Self::Head<'a>, Self::Op<'a>>, WireError>;
+
+    /// Reads a message that is there whole and written as nearly all are, in one pass; it, and its length. What this
+    /// leaves alone, the general way reads; what this reads, the general way would read as the same.
+    #[inline]
+    fn message_at_once<'a>(_input: &'a [u8], _limits: &Limits) -> Option<(Self::Message<'a>, usize)> {
+        None
+    }
 
     /// Joins what the control line said with the whole message: arguments, line end, payload and closing CR LF.
     fn message<'a>(head: Self::Head<'a>, whole: &'a [u8], line: LineEnds) -> Self::Op<'a>;
@@ -109,6 +118,64 @@ pub(crate) fn parse_size(digits: &[u8]) -> Option<usize> {
         n = n * 10 + usize::from(d);
     }
     Some(n)
+}
+
+/// Reads the words of a line that has one blank between any two of them, and ends in CR LF.
+#[derive(Clone, Copy)]
+pub(crate) struct Strict<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Strict<'a> {
+    /// A word, and the blank behind it.
+    #[inline(always)]
+    pub(crate) fn word(&mut self) -> Option<&'a [u8]> {
+        let len = blank(self.0)?;
+        let (word, rest) = self.0.split_at_checked(len)?;
+        let (blank, rest) = rest.split_first()?;
+        self.0 = rest;
+        (len > 0 && *blank == b' ').then_some(word)
+    }
+
+    /// A number of one to nine digits, with those digits. What follows it is still there.
+    #[inline(always)]
+    pub(crate) fn number(&mut self) -> Option<(usize, &'a [u8])> {
+        let (mut n, mut len) = (0_usize, 0);
+        while let Some(digit) = self.0.get(len).map(|b| b.wrapping_sub(b'0')).filter(|digit| *digit <= 9) {
+            n = n * 10 + usize::from(digit);
+            len += 1;
+            if len > 9 {
+                return None;
+            }
+        }
+        let (digits, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        (len > 0).then_some((n, digits))
+    }
+
+    /// What must come next.
+    #[inline(always)]
+    pub(crate) fn skip<const N: usize>(&mut self, what: &[u8; N]) -> Option<()> {
+        let (found, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        (found == what).then_some(())
+    }
+}
+
+/// Where the first blank or control character stands.
+#[inline(always)]
+fn blank(bytes: &[u8]) -> Option<usize> {
+    const LOWEST: u64 = u64::from_ne_bytes([0x01; 8]);
+    const HIGHEST: u64 = u64::from_ne_bytes([0x80; 8]);
+    let mut at = 0;
+    // Eight bytes at a time. Below the first byte that is found, the subtraction borrows nothing, so that one is right.
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let eight = u64::from_le_bytes(*chunk);
+        let found = eight.wrapping_sub(LOWEST * (b' ' as u64 + 1)) & !eight & HIGHEST;
+        if found != 0 {
+            return Some(at + (found.trailing_zeros() / 8) as usize);
+        }
+        at += 8;
+    }
+    bytes.get(at..)?.iter().position(|b| *b <= b' ').map(|found| at + found)
 }
 
 /// The words of a control line, at most `N`; one more than `N` is an error.

@@ -2,7 +2,7 @@
 
 use super::peer::{self, Form, PeerVerb, RoutedHead};
 use super::{Found, Grammar, Line, LineEnds, Shape, spelled};
-use crate::op::PeerOp;
+use crate::op::{PeerOp, Routed};
 use crate::{Limits, WireError};
 
 /// The protocol between the servers of a cluster; both directions are alike.
@@ -13,6 +13,7 @@ impl Grammar for RouteGrammar {
     type Verb = PeerVerb;
     type Head<'a> = RoutedHead<'a>;
     type Op<'a> = PeerOp<'a>;
+    type Message<'a> = Routed<'a>;
 
     fn verb(head: &[u8]) -> Found<PeerVerb> {
         match head.first().map(u8::to_ascii_lowercase) {

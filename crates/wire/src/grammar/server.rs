@@ -35,6 +35,7 @@ impl Grammar for ServerGrammar {
     type Verb = ServerVerb;
     type Head<'a> = MsgHead<'a>;
     type Op<'a> = ServerOp<'a>;
+    type Message<'a> = Msg<'a>;
 
     fn verb(head: &[u8]) -> Found<ServerVerb> {
         let Some(first) = head.first() else { return Found::Partial };

@@ -91,6 +91,39 @@ fn noise() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
 }
 
+/// A message, mostly as clients write it, and mostly whole.
+fn nearly_published() -> impl Strategy<Value = Vec<u8>> {
+    let words = (
+        "(PUB|HPUB|PUB|HPUB|pub|PU)( | | |  |\t)",
+        "[a-z.é]{1,12}|ü",
+        "([a-zä]{1,9} )?( )?",
+        "([0-9]{1,2} )?",
+        "(0{8})?",
+    );
+    let ends = ("(\r\n|\r\n|\r\n|\n| \r\n|x\r\n)", "(\r\n|\r\n|\r\n|\n|\r|xx)?");
+    (words, 0..70_usize, 0..3_usize, ends).prop_map(|(words, said, len, (line_end, end))| {
+        let (start, subject, reply, header, zeros) = words;
+        // Mostly as long as was said.
+        let payload = "x".repeat((said + len).saturating_sub(1));
+        format!("{start}{subject} {reply}{header}{zeros}{said}{line_end}{payload}{end}").into_bytes()
+    })
+}
+
+proptest! {
+    // Most of them are broken in several ways.
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn the_short_way_is_the_long_way(bytes in nearly_published(), headers in any::<bool>()) {
+        let limits = Limits { max_control_line: 18, max_payload: 60, headers, ..Limits::default() };
+        let mut decoder = Decoder::<ClientGrammar>::new(limits);
+        if let Some((message, len)) = decoder.message_at_once(&bytes) {
+            let Ok(Decoded::Op { op, used }) = decoder.decode(&bytes) else { panic!("{}", bytes.escape_ascii()) };
+            prop_assert_eq!((op, used), (ClientOp::Pub(message), len));
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
@@ -103,8 +136,10 @@ proptest! {
         let mut bytes = Vec::new();
         encode::publish(&mut bytes, &subject, &reply, &headers, &payload);
         let mut decoder = Decoder::<ClientGrammar>::new(Limits::default());
+        let at_once = decoder.message_at_once(&bytes);
         let Ok(Decoded::Op { op: ClientOp::Pub(message), used }) = decoder.decode(&bytes) else { panic!() };
         prop_assert_eq!(used, bytes.len());
+        prop_assert_eq!(at_once, Some((message, used)), "what clients write takes the short way");
         prop_assert_eq!((message.subject, message.reply), (&subject[..], &reply[..]));
         prop_assert_eq!((message.headers(), message.payload()), (&headers[..], &payload[..]));
         // What is handed on unchanged is the input behind "PUB <subject> ".

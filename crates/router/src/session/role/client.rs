@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use midge_wire::json::Connect;
-use midge_wire::{ClientGrammar, ClientOp, Pub, Sub, Unsub, encode, subject};
+use midge_wire::{ClientGrammar, ClientOp, Decoder, Pub, Sub, Unsub, encode, subject};
 
 use super::{Flow, Role, sealed};
-use crate::conn::Direction;
+use crate::conn::{Direction, Sent};
+use crate::deliver::Train;
+use crate::interest::MatchSet;
 use crate::router::{NewSub, SubscribeError};
 use crate::session::Tick;
-use crate::session::core::{Core, May};
+use crate::session::core::{Core, May, Phase};
 use crate::session::event::{Event, Refusal, SessionError};
 use crate::subs::Sid;
 
@@ -74,18 +76,20 @@ impl Role for Client {
         }
     }
 
-    #[inline]
     fn on_op(
         &mut self,
         core: &mut Core,
         op: ClientOp<'_>,
         tick: &mut Tick<'_>,
     ) -> Result<Flow, SessionError> {
-        if core.trace {
+        if core.trace && !matches!(op, ClientOp::Pub(_)) {
             trace(core, &op);
         }
         match op {
-            ClientOp::Pub(message) => self.publish(core, &message, tick),
+            ClientOp::Pub(message) => {
+                let set = self.publish(core, &message, None, tick);
+                core.remember(set);
+            }
             ClientOp::Sub(sub) => self.subscribe(core, &sub, tick),
             ClientOp::Unsub(unsub) => self.unsubscribe(core, &unsub, tick),
             ClientOp::Ping => self.ping(core, tick),
@@ -101,6 +105,62 @@ impl Role for Client {
             }
         }
         Ok(Flow::Go)
+    }
+
+    #[inline(never)]
+    fn on_messages(
+        &mut self,
+        core: &mut Core,
+        decoder: &Decoder<ClientGrammar>,
+        input: &[u8],
+        tick: &mut Tick<'_>,
+    ) -> usize {
+        let usual = !(self.options.verbose || self.options.pedantic || core.trace);
+        let mut memo = core.take_memo();
+        let mut train = Train::default();
+        let (mut used, mut received, mut sent) = (0, Sent::default(), Sent::default());
+        while let Some((message, len)) = decoder.message_at_once(input.get(used..).unwrap_or_default()) {
+            let same = memo.as_ref().filter(|memo| memo.is_for(message.subject));
+            if let Some(set) = same
+                && usual
+                && Train::takes(&message)
+            {
+                used += len;
+                received.add(message.body().len());
+                if !set.is_empty() {
+                    train.push(message);
+                }
+                if train.is_full(set, core.limits.max_pending) {
+                    sent += core.deliver_all(set, &mut train, self.options.echo, tick);
+                    if tick.worker.crowded.is_some() {
+                        break;
+                    }
+                }
+                continue;
+            }
+            if let Some(set) = &memo
+                && !train.is_empty()
+            {
+                sent += core.deliver_all(set, &mut train, self.options.echo, tick);
+                if tick.worker.crowded.is_some() {
+                    break;
+                }
+            }
+            used += len;
+            let same = same.is_some();
+            memo = self.publish(core, &message, memo.filter(|_| same), tick);
+            if tick.worker.crowded.is_some() || core.phase != Phase::Ready {
+                break;
+            }
+        }
+        if let Some(set) = &memo {
+            sent += core.deliver_all(set, &mut train, self.options.echo, tick);
+        }
+        core.remember(memo);
+        tick.worker.counters.memo_hits += received.msgs;
+        tick.worker.sent(core.account.index(), sent);
+        core.count_in(received);
+        used
     }
 
     fn on_welcome(&mut self, core: &mut Core, tick: &mut Tick<'_>) -> Result<(), SessionError> {
@@ -180,35 +240,45 @@ impl Client {
         Ok(())
     }
 
-    #[inline]
-    fn publish(&self, core: &mut Core, message: &Pub<'_>, tick: &mut Tick<'_>) {
-        core.count_in(message.frame.len().saturating_sub(2));
+    /// Publishes a message. `same` are its receivers, where another on that subject came before and was allowed. Gives
+    /// back the receivers of the next one, should it be alike.
+    #[inline(never)]
+    fn publish(
+        &self,
+        core: &mut Core,
+        message: &Pub<'_>,
+        same: Option<Arc<MatchSet>>,
+        tick: &mut Tick<'_>,
+    ) -> Option<Arc<MatchSet>> {
+        if core.trace {
+            trace(core, &ClientOp::Pub(*message));
+        }
+        core.count_in(Sent { msgs: 1, bytes: message.body().len() as u64 });
         if self.options.pedantic && !subject::is_valid_literal(message.subject) {
             core.refuse(Refusal::PublishSubject, tick);
         }
         // What was allowed on this subject a moment ago still is.
-        let same = core.same_again(message.subject, tick);
         let may = match &same {
             Some(_) => May::Always,
             None => may_publish(core, message.subject, tick),
         };
         if may == May::Not {
-            return core.refuse(Refusal::Publish(message.subject.to_vec()), tick);
+            core.refuse(Refusal::Publish(message.subject.to_vec()), tick);
+            return None;
         }
         if is_reserved_reply(message.reply) {
-            return core.refuse(Refusal::Reply(message.reply.to_vec()), tick);
+            core.refuse(Refusal::Reply(message.reply.to_vec()), tick);
+            return same;
         }
         if self.options.verbose {
             core.send(encode::OK, tick);
         }
         let set = same.unwrap_or_else(|| tick.worker.matches(&core.account, message.subject, &core.router));
         let sent = core.deliver(&set, message, self.options.echo, tick);
-        if may == May::Always {
-            core.remember(set);
-        }
         if sent == 0 && self.options.no_responders && !message.reply.is_empty() {
             no_responders(core, message, tick);
         }
+        (may == May::Always).then_some(set)
     }
 
     fn subscribe(&self, core: &mut Core, sub: &Sub<'_>, tick: &mut Tick<'_>) {
@@ -277,6 +347,7 @@ fn may_publish(core: &Core, name: &[u8], tick: &Tick<'_>) -> May {
     core.may_publish(name, tick.now)
 }
 
+#[inline(always)]
 fn is_reserved_reply(reply: &[u8]) -> bool {
     matches!(reply.first(), Some(b'_' | b'$')) && (begins(&SERVER_REPLIES, reply) || reply == b"_R_.")
 }

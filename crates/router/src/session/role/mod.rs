@@ -2,7 +2,7 @@
 
 pub(crate) mod client;
 
-use midge_wire::Grammar;
+use midge_wire::{Decoder, Grammar};
 
 use super::Tick;
 use super::core::Core;
@@ -26,6 +26,17 @@ pub trait Role: sealed::Sealed + Send + Sized + 'static {
         op: <Self::Grammar as Grammar>::Op<'_>,
         tick: &mut Tick<'_>,
     ) -> Result<Flow, SessionError>;
+
+    /// Does what [`Role::on_op`] would do with the messages that `input` begins with, up to one that needs a closer
+    /// look, or one after which the peer must wait or go; how many bytes they were. This is where a router spends its
+    /// time.
+    fn on_messages(
+        &mut self,
+        core: &mut Core,
+        decoder: &Decoder<Self::Grammar>,
+        input: &[u8],
+        tick: &mut Tick<'_>,
+    ) -> usize;
 
     /// Goes on with a peer that was found to be somebody.
     ///
