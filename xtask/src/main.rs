@@ -22,6 +22,7 @@ const USAGE: &str = "cargo xtask <verb>
           [--sessions N] [--seed N] [--against VERSION]    only the differential tester
   fuzz [target] [--seconds N]   coverage-guided fuzzing of the parsers; without a target, of each
   bench [--quick] [--only W]    server CPU per message against a real nats-server; writes docs/bench/
+  bench --icount [--record]     instructions per message of the core, compared with what is recorded in docs/bench/
   docs [--check]                tables of options in docs/
   tidy                          house rules: arrows between crates, sizes, words that must not stand here
   peers                         find or fetch the real servers and clients, and print their versions";

@@ -4,6 +4,7 @@
 //! that it delivered. Servers take turns (A B B A …) on the same machine, one alive at a time, under the same
 //! offered rate; what counts is the ratio of each pair.
 
+mod icount;
 mod load;
 mod report;
 mod server;
@@ -28,8 +29,17 @@ pub(crate) struct Effort {
 const FULL: Effort = Effort { pairs: 7, seconds: 3.0, smaller: 1 };
 const QUICK: Effort = Effort { pairs: 3, seconds: 1.0, smaller: 5 };
 
+/// Whether the core takes no more instructions than before.
+pub(crate) fn instructions() -> Outcome {
+    icount::run(false)
+}
+
 pub(crate) fn run(arguments: &[String]) -> Outcome {
-    let quick = arguments.iter().any(|argument| argument == "--quick");
+    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    if has("--icount") {
+        return icount::run(has("--record"));
+    }
+    let quick = has("--quick");
     let effort = if quick { QUICK } else { FULL };
     let only = sh::value(arguments, "--only");
     let wanted = |name: &str| only.is_none_or(|only| only.split(',').any(|only| only == name));
