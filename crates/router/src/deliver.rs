@@ -63,24 +63,16 @@ struct Traced {
 }
 
 impl Delivery<'_> {
-    /// Hands messages on one subject to everybody who wants them; how often that was. The caller counts (see
-    /// [`Worker::sent`]).
+    /// Hands messages on one subject to the receivers of a set in which each is another connection (see
+    /// [`MatchSet::is_one_each`]); how often that was. The caller counts (see [`Worker::sent`]).
     ///
     /// Receiver by receiver and not message by message: each is locked once, and what it keeps is brought into the
-    /// processor's cache once. That must not show: where a connection may get a message twice, the second copy of
-    /// the first message comes before the second message.
+    /// processor's cache once. Nobody can tell, because nobody gets two copies of a message.
     pub(crate) fn run_all(&self, train: &Train<'_>, set: &MatchSet, worker: &mut Worker) -> Sent {
         let mut sent = Sent::default();
-        if train.is_empty() {
-            return sent;
-        }
-        if set.is_one_each() {
+        if !train.is_empty() {
             for target in &set.plain {
                 self.offer_all(target, train, set, &mut sent, worker);
-            }
-        } else {
-            for message in train {
-                sent += self.run(message, set, worker);
             }
         }
         sent

@@ -5,6 +5,7 @@
 //! literal, and an entry for subscriptions may name a queue group behind a blank.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::FixedState;
@@ -43,6 +44,8 @@ pub struct PermissionRules {
 /// What a peer may do, ready to be asked.
 #[derive(Debug)]
 pub struct Permissions {
+    /// Tells these permissions from all others.
+    id: u64,
     rules: PermissionRules,
     publish: Lists,
     subscribe: Lists,
@@ -58,7 +61,14 @@ impl Permissions {
         if rules.subscribe.allow.as_ref().is_some_and(Vec::is_empty) {
             subscribe.allow = None;
         }
-        Self { rules, publish, subscribe }
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let id = MADE.fetch_add(1, Ordering::Relaxed) + 1;
+        Self { id, rules, publish, subscribe }
+    }
+
+    /// A number that no other permissions have, and that is not zero.
+    pub(crate) const fn id(&self) -> u64 {
+        self.id
     }
 
     /// The rules.

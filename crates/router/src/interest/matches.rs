@@ -1,6 +1,7 @@
 //! Who gets a message: the immutable outcome of a look-up, and where such outcomes are kept.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashTable;
 
@@ -8,6 +9,7 @@ use super::generation::Stamp;
 use super::{Interest, SubRef};
 use crate::account::Account;
 use crate::conn::Conn;
+use crate::permissions::Permissions;
 use crate::router::Router;
 
 /// A subscription that is to receive a message, found before and to be checked again under its connection's lock.
@@ -37,6 +39,8 @@ pub(crate) struct MatchSet {
     pub(crate) groups: Vec<Group>,
     /// Whether no connection may get a message more than once.
     one_each: bool,
+    /// The permissions that were last found to allow publishing here; zero for none.
+    allowed_by: AtomicU64,
 }
 
 const LINE_START: &[u8] = b"HMSG ";
@@ -65,6 +69,19 @@ impl MatchSet {
         self.plain.len() + self.groups.len() > 1
     }
 
+    /// Whether `permissions` allow publishing here. Asked again and again, mostly of the same ones.
+    #[inline]
+    pub(crate) fn is_allowed_by(&self, permissions: &Permissions) -> bool {
+        if self.allowed_by.load(Ordering::Relaxed) == permissions.id() {
+            return true;
+        }
+        let allowed = permissions.may_publish(self.subject());
+        if allowed {
+            self.allowed_by.store(permissions.id(), Ordering::Relaxed);
+        }
+        allowed
+    }
+
     /// Whether every receiver is another connection.
     pub(crate) const fn is_one_each(&self) -> bool {
         self.one_each
@@ -91,6 +108,7 @@ impl MatchSet {
     fn fill(&mut self, account: &Account, subject: &[u8], hash: u64, look: &mut LookUp<'_>) {
         let interest: &Interest = account.interest();
         self.account = account.index();
+        self.allowed_by = AtomicU64::new(0);
         self.hash = hash;
         let keys = interest.keys(subject, hash);
         self.stamp = interest.stamp(&keys);

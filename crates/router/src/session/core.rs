@@ -64,17 +64,6 @@ pub struct Core {
     pub(crate) trace: bool,
 }
 
-/// Whether a peer may publish somewhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum May {
-    /// Yes, as long as its permissions stay as they are.
-    Always,
-    /// This message, which answers a request.
-    Once,
-    /// No.
-    Not,
-}
-
 /// How long this producer may still be held back.
 #[derive(Debug, Clone, Copy)]
 struct Stall {
@@ -114,27 +103,33 @@ impl Core {
         self.memo.take().filter(|memo| memo.is_current(&self.account))
     }
 
-    /// Whether the peer may publish on `name`, and whether that will be so the next time, too.
-    pub(crate) fn may_publish(&self, name: &[u8], now: Instant) -> May {
-        let Some(permissions) = &self.permissions else { return May::Always };
-        if permissions.may_publish(name) {
-            return May::Always;
-        }
-        let Some(rules) = permissions.rules().responses else { return May::Not };
-        let mut state = self.conn.lock();
-        let answers = state.replies.as_mut().is_some_and(|replies| replies.take(name, rules, now));
-        if answers { May::Once } else { May::Not }
+    /// Whether the peer may publish where `set` is for, whatever its messages ask for.
+    #[inline]
+    pub(crate) fn always_may_publish(&self, set: &MatchSet) -> bool {
+        self.permissions.as_ref().is_none_or(|permissions| set.is_allowed_by(permissions))
     }
 
-    /// Delivers a message to its receivers; to how many subscriptions.
-    pub(crate) fn deliver(&self, set: &MatchSet, message: &Pub<'_>, echo: bool, tick: &mut Tick<'_>) -> u64 {
-        if set.is_empty() {
-            return 0;
-        }
+    /// Whether the peer may publish on `name` once, because it was asked something.
+    pub(crate) fn may_answer(&self, name: &[u8], now: Instant) -> bool {
+        let Some(rules) = self.permissions.as_ref().and_then(|permissions| permissions.rules().responses)
+        else {
+            return false;
+        };
+        let mut state = self.conn.lock();
+        state.replies.as_mut().is_some_and(|replies| replies.take(name, rules, now))
+    }
+
+    /// Delivers a message to its receivers, and leaves the counting to the caller.
+    pub(crate) fn deliver_one(
+        &self,
+        set: &MatchSet,
+        message: &Pub<'_>,
+        echo: bool,
+        tick: &mut Tick<'_>,
+    ) -> Sent {
         let sent = self.delivery(echo, tick.now).run(message, set, tick.worker);
-        tick.worker.sent(self.account.index(), sent);
         self.router.settle(tick.worker);
-        sent.msgs
+        sent
     }
 
     /// Delivers messages to their receivers, and leaves the counting to the caller.

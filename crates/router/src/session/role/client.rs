@@ -14,7 +14,7 @@ use crate::deliver::Train;
 use crate::interest::MatchSet;
 use crate::router::{NewSub, SubscribeError};
 use crate::session::Tick;
-use crate::session::core::{Core, May, Phase};
+use crate::session::core::{Core, Phase};
 use crate::session::event::{Event, Refusal, SessionError};
 use crate::subs::Sid;
 
@@ -87,7 +87,8 @@ impl Role for Client {
         }
         match op {
             ClientOp::Pub(message) => {
-                let set = self.publish(core, &message, None, tick);
+                let set = find(core, message.subject, tick);
+                self.publish(core, &message, set.as_ref(), tick);
                 core.remember(set);
             }
             ClientOp::Sub(sub) => self.subscribe(core, &sub, tick),
@@ -120,26 +121,10 @@ impl Role for Client {
         let mut train = Train::default();
         let (mut used, mut received, mut sent) = (0, Sent::default(), Sent::default());
         while let Some((message, len)) = decoder.message_at_once(input.get(used..).unwrap_or_default()) {
-            let same = memo.as_ref().filter(|memo| memo.is_for(message.subject));
-            if let Some(set) = same
-                && usual
-                && Train::takes(&message)
-            {
-                used += len;
-                received.add(message.body().len());
-                if !set.is_empty() {
-                    train.push(message);
-                }
-                if train.is_full(set, core.limits.max_pending) {
-                    sent += core.deliver_all(set, &mut train, self.options.echo, tick);
-                    if tick.worker.crowded.is_some() {
-                        break;
-                    }
-                }
-                continue;
-            }
-            if let Some(set) = &memo
+            let same = memo.as_ref().is_some_and(|memo| memo.is_for(message.subject));
+            if !same
                 && !train.is_empty()
+                && let Some(set) = &memo
             {
                 sent += core.deliver_all(set, &mut train, self.options.echo, tick);
                 if tick.worker.crowded.is_some() {
@@ -147,8 +132,32 @@ impl Role for Client {
                 }
             }
             used += len;
-            let same = same.is_some();
-            memo = self.publish(core, &message, memo.filter(|_| same), tick);
+            if !same {
+                // The look-up may want to use the old one again.
+                drop(memo.take());
+                memo = find(core, message.subject, tick);
+            }
+            match &memo {
+                Some(set) if usual && Train::takes(&message) => {
+                    received.add(message.body().len());
+                    if set.is_one_each() {
+                        if !set.is_empty() {
+                            train.push(message);
+                        }
+                    } else {
+                        sent += core.deliver_one(set, &message, self.options.echo, tick);
+                    }
+                    if train.is_full(set, core.limits.max_pending) {
+                        sent += core.deliver_all(set, &mut train, self.options.echo, tick);
+                    }
+                }
+                _ => {
+                    if let Some(set) = &memo {
+                        sent += core.deliver_all(set, &mut train, self.options.echo, tick);
+                    }
+                    self.publish(core, &message, memo.as_ref(), tick);
+                }
+            }
             if tick.worker.crowded.is_some() || core.phase != Phase::Ready {
                 break;
             }
@@ -240,16 +249,9 @@ impl Client {
         Ok(())
     }
 
-    /// Publishes a message. `same` are its receivers, where another on that subject came before and was allowed. Gives
-    /// back the receivers of the next one, should it be alike.
+    /// Publishes a message. `set` are its receivers, if the peer may publish to them whatever it says.
     #[inline(never)]
-    fn publish(
-        &self,
-        core: &mut Core,
-        message: &Pub<'_>,
-        same: Option<Arc<MatchSet>>,
-        tick: &mut Tick<'_>,
-    ) -> Option<Arc<MatchSet>> {
+    fn publish(&self, core: &mut Core, message: &Pub<'_>, set: Option<&Arc<MatchSet>>, tick: &mut Tick<'_>) {
         if core.trace {
             trace(core, &ClientOp::Pub(*message));
         }
@@ -257,28 +259,30 @@ impl Client {
         if self.options.pedantic && !subject::is_valid_literal(message.subject) {
             core.refuse(Refusal::PublishSubject, tick);
         }
-        // What was allowed on this subject a moment ago still is.
-        let may = match &same {
-            Some(_) => May::Always,
-            None => may_publish(core, message.subject, tick),
-        };
-        if may == May::Not {
-            core.refuse(Refusal::Publish(message.subject.to_vec()), tick);
-            return None;
+        if set.is_none()
+            && (is_for_servers(core, message.subject) || !core.may_answer(message.subject, tick.now))
+        {
+            return core.refuse(Refusal::Publish(message.subject.to_vec()), tick);
         }
         if is_reserved_reply(message.reply) {
-            core.refuse(Refusal::Reply(message.reply.to_vec()), tick);
-            return same;
+            return core.refuse(Refusal::Reply(message.reply.to_vec()), tick);
         }
         if self.options.verbose {
             core.send(encode::OK, tick);
         }
-        let set = same.unwrap_or_else(|| tick.worker.matches(&core.account, message.subject, &core.router));
-        let sent = core.deliver(&set, message, self.options.echo, tick);
-        if sent == 0 && self.options.no_responders && !message.reply.is_empty() {
+        let found;
+        let set = match set {
+            Some(set) => set,
+            None => {
+                found = tick.worker.matches(&core.account, message.subject, &core.router);
+                &found
+            }
+        };
+        let sent = core.deliver_one(set, message, self.options.echo, tick);
+        tick.worker.sent(core.account.index(), sent);
+        if sent.msgs == 0 && self.options.no_responders && !message.reply.is_empty() {
             no_responders(core, message, tick);
         }
-        (may == May::Always).then_some(set)
     }
 
     fn subscribe(&self, core: &mut Core, sub: &Sub<'_>, tick: &mut Tick<'_>) {
@@ -336,15 +340,19 @@ fn pong(core: &mut Core, tick: &Tick<'_>) {
     }
 }
 
-/// Whether the client may publish on `name`, where only servers and the system account publish included.
-fn may_publish(core: &Core, name: &[u8], tick: &Tick<'_>) -> May {
-    if matches!(name.first(), Some(b'_' | b'$')) {
-        let system = name.starts_with(SYSTEM_SUBJECTS) && !core.account.is_system();
-        if system || begins(&SERVER_SUBJECTS, name) {
-            return May::Not;
-        }
+/// The receivers of messages on `name`, if the client may publish there whatever it says.
+fn find(core: &Core, name: &[u8], tick: &mut Tick<'_>) -> Option<Arc<MatchSet>> {
+    if is_for_servers(core, name) {
+        return None;
     }
-    core.may_publish(name, tick.now)
+    let set = tick.worker.matches(&core.account, name, &core.router);
+    core.always_may_publish(&set).then_some(set)
+}
+
+/// Whether only servers and the system account publish on `name`.
+fn is_for_servers(core: &Core, name: &[u8]) -> bool {
+    matches!(name.first(), Some(b'_' | b'$'))
+        && (name.starts_with(SYSTEM_SUBJECTS) && !core.account.is_system() || begins(&SERVER_SUBJECTS, name))
 }
 
 #[inline(always)]
