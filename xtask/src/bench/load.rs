@@ -13,13 +13,15 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
 use super::server::{Kind, Server};
-use super::workload::{Memory, Traffic};
+use super::workload::{Figure, Memory, Requests, Traffic};
 use crate::sh::Outcome;
 
 /// Bytes of a block: what clients' own write buffers hold.
 const BLOCK: usize = 32 * 1024;
-/// Load before the counting. Longer than it takes until the server's first PING, which would be miscounted.
-const WARM_UP: f64 = 3.0;
+/// Seconds of load before the counting.
+const WARM_UP: f64 = 0.8;
+/// Bytes of a PING.
+const PING: u64 = 6;
 /// How long everything may take to arrive after the last message was sent.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Subscriptions that are sent at once.
@@ -36,34 +38,54 @@ pub(crate) struct Sample {
 
 /// Offers messages at the workload's rate and reads what comes.
 pub(crate) fn traffic(kind: &Kind, traffic: &Traffic, seconds: f64) -> Outcome<Sample> {
-    let server = Server::start(kind)?;
-    let queue = if traffic.queue { "workers " } else { "" };
-    let mut receivers = Vec::new();
-    for _ in 0..traffic.receivers {
-        receivers.push(server.client(&format!("SUB bench.a {queue}1\r\n"))?);
-    }
-    let mut publisher = server.client("")?;
-    let receivers = Receivers::start(receivers)?;
-    let block = Block::new(traffic.payload);
-    let delivered = format!("MSG bench.a 1 {}\r\n", traffic.payload).len() + traffic.payload + 2;
+    let server = Server::start(kind, traffic.config)?;
+    let receivers = (0..traffic.receivers).map(|n| server.client(&(traffic.subscribe)(n)));
+    let receivers = Receivers::start(receivers.collect::<Outcome<_>>()?)?;
+    let mut source = Source::new(&server, traffic)?;
 
-    block.send(&mut publisher, traffic.rate, WARM_UP)?;
+    source.send(traffic.rate, WARM_UP)?;
     receivers.wait_until_quiet();
     let (bytes_before, cpu_before) = (receivers.bytes(), server.cpu()?);
     let start = Instant::now();
-    let sent = block.send(&mut publisher, traffic.rate, seconds)?;
-    let expected = sent * (traffic.copies() * delivered) as u64;
+    let sent = source.send(traffic.rate, seconds)?;
     if traffic.receivers == 0 {
-        sync(&mut publisher)?;
+        source.sync()?;
     }
-    let got = receivers.wait_for(bytes_before + expected) - bytes_before;
+    let got = receivers.wait_for(bytes_before + sent.delivered) - bytes_before;
     let elapsed = start.elapsed().as_secs_f64();
-    if got != expected {
-        return Err(format!("{}: {got} of {expected} bytes arrived from {}", traffic.name, kind.name));
+    // A PING may come to each in between.
+    let more = got.saturating_sub(sent.delivered);
+    if got < sent.delivered || more % PING > 0 || more > PING * traffic.receivers as u64 {
+        return Err(format!(
+            "{}: {got} of {} bytes arrived from {}",
+            traffic.name, sent.delivered, kind.name
+        ));
     }
     let spent = server.cpu()? - cpu_before;
-    let units = sent * traffic.copies().max(1) as u64;
-    Ok(Sample { cost: spent as f64 / units as f64, rate: sent as f64 / elapsed })
+    let units = sent.messages * traffic.copies.max(1) as u64;
+    Ok(Sample { cost: spent as f64 / units as f64, rate: sent.messages as f64 / elapsed })
+}
+
+/// Asks, and has it answered, as fast as it goes.
+pub(crate) fn requests(kind: &Kind, requests: &Requests, seconds: f64) -> Outcome<Sample> {
+    let server = Server::start(kind, "")?;
+    let mut parties = Parties::new(&server, requests)?;
+    parties.run(WARM_UP)?;
+    let before = server.cpu()?;
+    let start = Instant::now();
+    let mut times = parties.run(seconds)?;
+    let elapsed = start.elapsed().as_secs_f64();
+    let spent = server.cpu()? - before;
+    let count = times.len() as f64;
+    let cost = match requests.figure {
+        Figure::Processor => spent as f64 / count,
+        Figure::Time(part) => {
+            times.sort_unstable();
+            let at = ((count * part) as usize).min(times.len().saturating_sub(1));
+            times.get(at).map_or(f64::NAN, |time| time.as_nanos() as f64)
+        }
+    };
+    Ok(Sample { cost, rate: count / elapsed })
 }
 
 /// Opens connections with subscriptions, and sees how much the server has grown.
@@ -71,7 +93,10 @@ pub(crate) fn memory(kind: &Kind, memory: &Memory, smaller: usize) -> Outcome<Sa
     if memory.tls {
         return tls_memory(kind, memory, smaller);
     }
-    let server = Server::start(kind)?;
+    let server = Server::start(kind, "")?;
+    if memory.connections == 0 {
+        return Ok(Sample { cost: server.settled_memory() as f64, rate: 0.0 });
+    }
     // What the first connection costs belongs to the server, not to each connection.
     let _first = server.client("")?;
     let before = server.settled_memory();
@@ -138,29 +163,206 @@ fn sync(stream: &mut TcpStream) -> Outcome {
 struct Block {
     bytes: Vec<u8>,
     messages: u64,
+    /// Bytes that receivers hear of it.
+    delivered: u64,
 }
 
-impl Block {
-    fn new(payload: usize) -> Self {
-        let mut message = format!("PUB bench.a {payload}\r\n").into_bytes();
-        message.resize(message.len() + payload, b'x');
-        message.extend_from_slice(b"\r\n");
-        let messages = (BLOCK / message.len()).max(1);
-        Self { bytes: message.repeat(messages), messages: messages as u64 }
+/// What was sent.
+#[derive(Debug, Default, Clone, Copy)]
+struct Sent {
+    messages: u64,
+    /// Bytes that receivers hear of it.
+    delivered: u64,
+}
+
+/// Publishers, and what each of them says again and again.
+struct Source {
+    publishers: Vec<(TcpStream, Vec<Block>)>,
+    /// Messages of a block, on average.
+    messages: f64,
+    /// Blocks sent so far.
+    sent: usize,
+}
+
+impl Source {
+    fn new(server: &Server, traffic: &Traffic) -> Outcome<Self> {
+        let mut publishers = Vec::new();
+        for publisher in 0..traffic.publishers {
+            publishers.push((server.client("")?, blocks(traffic, publisher)));
+        }
+        let all = || publishers.iter().flat_map(|(_, blocks)| blocks);
+        let messages = all().map(|block| block.messages as f64).sum::<f64>() / all().count() as f64;
+        Ok(Self { publishers, messages, sent: 0 })
     }
 
-    /// Sends blocks at their times, which do not move when the server is slow; how many messages it were.
-    fn send(&self, stream: &mut TcpStream, rate: u32, seconds: f64) -> Outcome<u64> {
-        let blocks = (f64::from(rate) * seconds / self.messages as f64).ceil().max(1.0) as u32;
-        let interval = Duration::from_secs_f64(self.messages as f64 / f64::from(rate));
+    /// Sends blocks at their times, which do not move when the server is slow.
+    fn send(&mut self, rate: u32, seconds: f64) -> Outcome<Sent> {
+        let blocks = (f64::from(rate) * seconds / self.messages).ceil().max(1.0) as u32;
+        let interval = Duration::from_secs_f64(self.messages / f64::from(rate));
         let start = Instant::now();
+        let mut sent = Sent::default();
         for number in 0..blocks {
             let due = start + interval * number;
             thread::sleep(due.saturating_duration_since(Instant::now()));
-            stream.write_all(&self.bytes).map_err(|error| format!("the server takes no more: {error}"))?;
+            let count = self.publishers.len();
+            let (stream, blocks) = self.publishers.get_mut(self.sent % count).ok_or("nobody publishes")?;
+            let block = blocks.get(self.sent / count % blocks.len()).ok_or("there is nothing to say")?;
+            stream.write_all(&block.bytes).map_err(|error| format!("the server takes no more: {error}"))?;
+            sent.messages += block.messages;
+            sent.delivered += block.delivered;
+            self.sent += 1;
         }
-        Ok(u64::from(blocks) * self.messages)
+        Ok(sent)
     }
+
+    /// Waits until the server has taken everything.
+    fn sync(&mut self) -> Outcome {
+        self.publishers.iter_mut().try_for_each(|(stream, _)| sync(stream))
+    }
+}
+
+/// A publisher's messages, in blocks.
+fn blocks(traffic: &Traffic, publisher: usize) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut block = Block { bytes: Vec::new(), messages: 0, delivered: 0 };
+    let mut number = 0;
+    while number < traffic.distinct || blocks.is_empty() {
+        let message = (traffic.message)(publisher, number);
+        if !block.bytes.is_empty() && block.bytes.len() + message.len() > BLOCK {
+            let full = std::mem::replace(&mut block, Block { bytes: Vec::new(), messages: 0, delivered: 0 });
+            blocks.push(full);
+        }
+        // `MSG` is as long as `PUB`, and has a sid and a blank more.
+        block.delivered += (traffic.copies * (message.len() + traffic.sid + 1)) as u64;
+        block.messages += 1;
+        block.bytes.extend_from_slice(&message);
+        number += 1;
+        if message.len() > BLOCK {
+            break;
+        }
+    }
+    if !block.bytes.is_empty() && (blocks.is_empty() || traffic.distinct > 1) {
+        blocks.push(block);
+    }
+    blocks
+}
+
+/// Those who ask and those who answer. All of it happens on one thread, which waits for whatever comes.
+struct Parties {
+    requesters: Vec<Requester>,
+    responders: Vec<TcpStream>,
+    expected: usize,
+}
+
+struct Requester {
+    stream: TcpStream,
+    request: Vec<u8>,
+    asked: Instant,
+    /// Bytes of the reply that have come.
+    heard: usize,
+}
+
+impl Parties {
+    fn new(server: &Server, requests: &Requests) -> Outcome<Self> {
+        let responders = (0..requests.responders).map(|_| server.client("SUB bench.ask workers 1\r\n"));
+        let requesters = (0..requests.requesters).map(|n| {
+            let stream = server.client(&format!("SUB _INBOX.{n:03}.* 1\r\n"))?;
+            let request = format!("PUB bench.ask _INBOX.{n:03}.1 16\r\n{}\r\n", "x".repeat(16)).into_bytes();
+            Ok(Requester { stream, request, asked: Instant::now(), heard: 0 })
+        });
+        let expected = format!("MSG _INBOX.{:03}.1 1 16\r\n", 0).len() + 18;
+        Ok(Self {
+            requesters: requesters.collect::<Outcome<_>>()?,
+            responders: responders.collect::<Outcome<_>>()?,
+            expected,
+        })
+    }
+
+    /// How long each request took.
+    fn run(&mut self, seconds: f64) -> Outcome<Vec<Duration>> {
+        let end = Instant::now() + Duration::from_secs_f64(seconds);
+        let mut times = Vec::new();
+        let fail = |error: io::Error| format!("a request: {error}");
+        for requester in &mut self.requesters {
+            requester.asked = Instant::now();
+            requester.stream.write_all(&requester.request).map_err(fail)?;
+        }
+        let mut outstanding = self.requesters.len();
+        while outstanding > 0 {
+            let (asking, answering) = self.wait().map_err(fail)?;
+            for (responder, _) in self.responders.iter_mut().zip(answering).filter(|(_, ready)| *ready) {
+                answer(responder).map_err(fail)?;
+            }
+            for (requester, _) in self.requesters.iter_mut().zip(asking).filter(|(_, ready)| *ready) {
+                if requester.hear(self.expected).map_err(fail)? {
+                    let now = Instant::now();
+                    times.push(now - requester.asked);
+                    requester.asked = now;
+                    if now < end {
+                        requester.stream.write_all(&requester.request).map_err(fail)?;
+                    } else {
+                        outstanding -= 1;
+                    }
+                }
+            }
+        }
+        Ok(times)
+    }
+
+    /// Which requesters and responders have something to read.
+    fn wait(&self) -> io::Result<(Vec<bool>, Vec<bool>)> {
+        let streams = self.requesters.iter().map(|requester| &requester.stream).chain(&self.responders);
+        let mut fds: Vec<PollFd<'_>> = streams.map(|stream| PollFd::new(stream, PollFlags::IN)).collect();
+        let patience = Timespec { tv_sec: 10, tv_nsec: 0 };
+        if poll(&mut fds, Some(&patience))? == 0 {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
+        let asking = ready.by_ref().take(self.requesters.len()).collect();
+        Ok((asking, ready.collect()))
+    }
+}
+
+impl Requester {
+    /// Reads; whether the reply is there.
+    fn hear(&mut self, expected: usize) -> io::Result<bool> {
+        let mut piece = [0; 4096];
+        let len = self.stream.read(&mut piece)?;
+        let heard = piece.get(..len).unwrap_or_default();
+        if len == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.heard += len - pings(&mut self.stream, heard)?;
+        let done = self.heard >= expected;
+        self.heard %= expected;
+        Ok(done)
+    }
+}
+
+/// Answers the PINGs in what was read whole; how many bytes they were.
+fn pings(stream: &mut TcpStream, heard: &[u8]) -> io::Result<usize> {
+    let pings = heard.windows(PING as usize).filter(|window| *window == b"PING\r\n").count();
+    (0..pings).try_for_each(|_| stream.write_all(b"PONG\r\n"))?;
+    Ok(pings * PING as usize)
+}
+
+/// Answers all requests that have come. Servers write whole messages, and few enough to be read at once.
+fn answer(responder: &mut TcpStream) -> io::Result<()> {
+    let mut piece = [0; 16 * 1024];
+    let len = responder.read(&mut piece)?;
+    let heard = piece.get(..len).unwrap_or_default();
+    if len == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    pings(responder, heard)?;
+    let mut replies = Vec::new();
+    for line in heard.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"MSG ")) {
+        let to = line.split(|byte| *byte == b' ').nth(3).unwrap_or_default();
+        replies.extend_from_slice(b"PUB ");
+        replies.extend_from_slice(to);
+        replies.extend_from_slice(b" 16\r\nyyyyyyyyyyyyyyyy\r\n");
+    }
+    responder.write_all(&replies)
 }
 
 /// A thread that reads all receivers and counts bytes.

@@ -13,21 +13,22 @@ mod workload;
 use crate::peers;
 use crate::sh::{self, Outcome, cargo, root};
 
-use self::report::{Pair, Row};
+use self::report::{Round, Row};
 use self::server::Kind;
-use self::workload::{Memory, Traffic};
 
 /// How long to measure, and how often.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Effort {
-    pairs: usize,
+    rounds: usize,
     seconds: f64,
     /// Divides the numbers of connections and subscriptions.
     smaller: usize,
 }
 
-const FULL: Effort = Effort { pairs: 7, seconds: 3.0, smaller: 1 };
-const QUICK: Effort = Effort { pairs: 3, seconds: 1.0, smaller: 5 };
+const FULL: Effort = Effort { rounds: 7, seconds: 1.5, smaller: 1 };
+const QUICK: Effort = Effort { rounds: 1, seconds: 1.0, smaller: 5 };
+/// Rounds of what hardly varies and takes long.
+const MEMORY_ROUNDS: usize = 3;
 
 /// Whether the core takes no more instructions than before.
 pub(crate) fn instructions() -> Outcome {
@@ -42,81 +43,90 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     let quick = has("--quick");
     let effort = if quick { QUICK } else { FULL };
     let only = sh::value(arguments, "--only");
-    let wanted = |name: &str| only.is_none_or(|only| only.split(',').any(|only| only == name));
-    let peers = peers::fetch()?;
     let against = sh::value(arguments, "--against");
-    let (version, program) = match against {
-        None => peers.newest()?.clone(),
-        Some(against) => peers
-            .servers
-            .iter()
-            .find(|(found, _)| found.starts_with(against))
-            .cloned()
-            .ok_or_else(|| format!("no nats-server {against} is among the peers"))?,
-    };
-    sh::run(&mut cargo(&["build", "--quiet", "--release", "--package", "midged"]))?;
-    let kinds = [
-        Kind { name: "midged".to_owned(), program: root().join("target/release/midged") },
-        Kind { name: format!("nats-server {version}"), program },
-    ];
+    let kinds = kinds(against)?;
     // Servers inherit the limit.
     midge_testkit::process::many_files();
-    let mut rows = Vec::new();
-    for traffic in workload::TRAFFIC.iter().filter(|traffic| wanted(traffic.name)) {
-        rows.push(measure_traffic(traffic, &kinds, effort)?);
-    }
-    for memory in workload::MEMORY.iter().filter(|memory| wanted(memory.name)) {
-        rows.push(measure_memory(memory, &kinds, effort)?);
-    }
+    let rows = measure_all(&kinds, effort, only)?;
     if rows.is_empty() {
         return Err("no workload has that name".to_owned());
     }
-    print!("{}", report::table(&rows));
-    // Half a table, or figures of too few pairs, must not replace a whole one.
-    if !quick && only.is_none() && against.is_none() {
+    print!("{}", report::table(&rows, &kinds));
+    // Half a table, or figures of too few rounds, must not replace a whole one.
+    if !quick && only.is_none() {
         report::write(&rows, &kinds)?;
     }
     let missed: Vec<&str> = rows.iter().filter(|row| !row.is_met()).map(|row| row.name).collect();
     if missed.is_empty() { Ok(()) } else { Err(format!("the goal is missed by {}", missed.join(", "))) }
 }
 
-fn measure_traffic(traffic: &'static Traffic, kinds: &[Kind; 2], effort: Effort) -> Outcome<Row> {
-    let row = Row::new(traffic.name, traffic.what, traffic.unit, traffic.goal);
-    measure(row, kinds, effort.pairs, |kind| load::traffic(kind, traffic, effort.seconds))
+/// midged, built, and the servers to compare with: those whose versions begin as `against` says, or all.
+fn kinds(against: Option<&str>) -> Outcome<Vec<Kind>> {
+    let peers = peers::fetch()?;
+    sh::run(&mut cargo(&["build", "--quiet", "--release", "--package", "midged"]))?;
+    let mut kinds = vec![Kind { name: "midged".to_owned(), program: root().join("target/release/midged") }];
+    let wanted = |version: &str| {
+        against.is_none_or(|against| against.split(',').any(|start| version.starts_with(start)))
+    };
+    for (version, program) in peers.servers.iter().rev().filter(|(version, _)| wanted(version)) {
+        kinds.push(Kind { name: format!("nats-server {version}"), program: program.clone() });
+    }
+    if kinds.len() < 2 {
+        return Err(format!("no nats-server {} is among the peers", against.unwrap_or_default()));
+    }
+    Ok(kinds)
 }
 
-fn measure_memory(memory: &'static Memory, kinds: &[Kind; 2], effort: Effort) -> Outcome<Row> {
-    let row = Row::new(memory.name, memory.what, "bytes", memory.goal);
-    measure(row, kinds, effort.pairs.min(3), |kind| load::memory(kind, memory, effort.smaller))
+fn measure_all(kinds: &[Kind], effort: Effort, only: Option<&str>) -> Outcome<Vec<Row>> {
+    let wanted = |name: &str| only.is_none_or(|only| only.split(',').any(|only| only == name));
+    let mut rows = Vec::new();
+    for it in workload::TRAFFIC.iter().filter(|it| wanted(it.name)) {
+        let row = Row::new(it.name, it.what, it.unit, it.goal);
+        rows.push(measure(row, kinds, effort.rounds, |kind| load::traffic(kind, it, effort.seconds))?);
+    }
+    for it in workload::REQUESTS.iter().filter(|it| wanted(it.name)) {
+        let row = Row::new(it.name, it.what, "ns/request", it.goal);
+        rows.push(measure(row, kinds, effort.rounds, |kind| load::requests(kind, it, effort.seconds))?);
+    }
+    let rounds = effort.rounds.min(MEMORY_ROUNDS);
+    for it in workload::MEMORY.iter().filter(|it| wanted(it.name)) {
+        let row = Row::new(it.name, it.what, "bytes", it.goal);
+        rows.push(measure(row, kinds, rounds, |kind| load::memory(kind, it, effort.smaller))?);
+    }
+    Ok(rows)
 }
 
-/// Fills a row with pairs of samples.
+/// Fills a row with rounds of samples.
 fn measure(
     mut row: Row,
-    kinds: &[Kind; 2],
-    pairs: usize,
+    kinds: &[Kind],
+    rounds: usize,
     sample: impl Fn(&Kind) -> Outcome<load::Sample>,
 ) -> Outcome<Row> {
-    let [ours, theirs] = kinds;
-    for number in 0..pairs {
-        // A B, then B A: what drifts with time meets both alike.
-        let pair = if number % 2 == 0 {
-            let ours = sample(ours)?;
-            Pair { ours, theirs: sample(theirs)? }
+    for number in 0..rounds {
+        // A B C, then C B A: what drifts with time meets all alike.
+        let mut samples = Vec::new();
+        if number % 2 == 0 {
+            for kind in kinds {
+                samples.push(sample(kind)?);
+            }
         } else {
-            let theirs = sample(theirs)?;
-            Pair { ours: sample(ours)?, theirs }
-        };
+            for kind in kinds.iter().rev() {
+                samples.push(sample(kind)?);
+            }
+            samples.reverse();
+        }
+        let costs: Vec<String> = samples.iter().map(|sample| format!("{:.1}", sample.cost)).collect();
+        let round = Round { samples };
         eprintln!(
-            "{} pair {}: {:.1} and {:.1} {}, {:.3}",
+            "{} round {}: {} {}, {:.3}",
             row.name,
             number + 1,
-            pair.ours.cost,
-            pair.theirs.cost,
+            costs.join(", "),
             row.unit,
-            pair.ratio()
+            round.ratio()
         );
-        row.pairs.push(pair);
+        row.rounds.push(round);
     }
     Ok(row)
 }

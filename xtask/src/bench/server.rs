@@ -16,7 +16,8 @@ use rustls::ClientConfig;
 
 use crate::sh::Outcome;
 
-const HELLO: &str = "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"protocol\":1}\r\n";
+const HELLO: &str = "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"protocol\":1,\
+                     \"user\":\"bench\",\"pass\":\"bench\"}\r\n";
 
 /// A server's program.
 pub(crate) struct Kind {
@@ -28,8 +29,12 @@ pub(crate) struct Kind {
 pub(crate) struct Server(Process);
 
 impl Server {
-    pub(crate) fn start(kind: &Kind) -> Outcome<Self> {
-        Self::apart(|| Process::start(&kind.program, &[]))
+    /// A server with that configuration, or without one.
+    pub(crate) fn start(kind: &Kind, config: &str) -> Outcome<Self> {
+        Self::apart(|| match config {
+            "" => Process::start(&kind.program, &[]),
+            config => Process::with_config(&kind.program, config),
+        })
     }
 
     /// A server to which TLS must be spoken.
