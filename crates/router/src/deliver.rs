@@ -72,65 +72,53 @@ impl Delivery<'_> {
         let mut sent = Sent::default();
         if !train.is_empty() {
             for target in &set.plain {
-                self.offer_all(target, train, set, &mut sent, worker);
+                sent += self.offer_all(target, train, set, worker);
             }
         }
         sent
     }
 
-    /// Hands the messages to `target`.
+    /// Hands the messages to `target`; how many it took.
     #[inline]
-    fn offer_all(
-        &self,
-        target: &Target,
-        train: &Train<'_>,
-        set: &MatchSet,
-        sent: &mut Sent,
-        worker: &mut Worker,
-    ) {
+    fn offer_all(&self, target: &Target, train: &Train<'_>, set: &MatchSet, worker: &mut Worker) -> Sent {
+        let mut handed = Sent::default();
         let conn = &target.conn;
         if !self.echo && conn.cid() == self.from.cid() {
-            return;
+            return handed;
         }
         let mut guard = conn.lock();
         let state = &mut *guard;
         let roomy = state.has_room_for(train.most(set));
-        let Some(sub) = state.subs.get_mut(target.slot, target.serial) else { return };
+        let Some(sub) = state.subs.get_mut(target.slot, target.serial) else { return handed };
         if !roomy || sub.max > 0 || state.mailbox.is_some() || state.trace {
             drop(guard);
-            return self.offer_each(target, train, set, sent, worker);
+            return self.offer_each(target, train, set, worker);
         }
         let before = state.out.pending();
         let mut room = Room { out: &mut state.out, pool: worker.pool() };
-        let mut handed = Sent::default();
         for message in train {
             let with_headers = state.headers && message.header_len.unwrap_or(0) > 0;
             handed.add(Parcel::new(message, set).append(&sub.sid, with_headers, &mut room));
         }
         sub.delivered += handed.msgs;
         state.sent += handed;
-        *sent += handed;
         let pending = state.out.pending();
         let fresh = state.out.mark_dirty();
         drop(guard);
         worker.note(conn, before, pending, fresh);
+        handed
     }
 
-    /// Hands the messages to `target` one by one, as anything may happen after each.
+    /// The same one by one, as anything may happen after each.
     #[cold]
-    fn offer_each(
-        &self,
-        target: &Target,
-        train: &Train<'_>,
-        set: &MatchSet,
-        sent: &mut Sent,
-        worker: &mut Worker,
-    ) {
+    fn offer_each(&self, target: &Target, train: &Train<'_>, set: &MatchSet, worker: &mut Worker) -> Sent {
+        let mut handed = Sent::default();
         for message in train {
             let mut parcel = Parcel::new(message, set);
             self.offer(target, &mut parcel, worker);
-            *sent += parcel.sent;
+            handed += parcel.sent;
         }
+        handed
     }
 
     /// Hands a message to every plain target and to one member of each queue group; how often that was.

@@ -267,7 +267,7 @@ impl Worker {
         }
     }
 
-    #[cold]
+    #[inline(never)]
     fn list(&mut self, conn: &Arc<Conn>, fresh: bool, early: bool) {
         if fresh {
             self.dirty.push(conn.clone());

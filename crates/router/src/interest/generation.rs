@@ -26,8 +26,7 @@ pub(crate) struct Stamp {
 
 impl Generations {
     pub(crate) fn new() -> Self {
-        let counters: Box<[AtomicU32]> = (0..SLOTS).map(|_| AtomicU32::new(0)).collect();
-        Self(counters.try_into().unwrap_or_else(|_| Box::new([const { AtomicU32::new(0) }; SLOTS])))
+        Self(Box::new([const { AtomicU32::new(0) }; SLOTS]))
     }
 
     /// Tells that what hashes to `hash` has changed.

@@ -57,11 +57,19 @@ pub struct Core {
     pub(crate) timers: Timers,
     events: VecDeque<Event>,
     /// The last message's receivers: the next message often has the same.
-    memo: Option<Arc<MatchSet>>,
+    memo: Option<Memo>,
     in_msgs: u64,
     in_bytes: u64,
     stall: Stall,
     pub(crate) trace: bool,
+}
+
+/// The receivers of a message.
+#[derive(Debug)]
+pub(crate) struct Memo {
+    pub(crate) set: Arc<MatchSet>,
+    /// Whether the peer may publish to them, whatever it was asked before.
+    pub(crate) always: bool,
 }
 
 /// How long this producer may still be held back.
@@ -99,8 +107,8 @@ impl Core {
 
     /// Takes out the receivers of the last message, if they still are who they were. Whoever asked for the same subject
     /// since the input was read cannot know that what is in it came later, so one look serves for all of it.
-    pub(crate) fn take_memo(&mut self) -> Option<Arc<MatchSet>> {
-        self.memo.take().filter(|memo| memo.is_current(&self.account))
+    pub(crate) fn take_memo(&mut self) -> Option<Memo> {
+        self.memo.take().filter(|memo| memo.set.is_current(&self.account))
     }
 
     /// Whether the peer may publish where `set` is for, whatever its messages ask for.
@@ -152,9 +160,9 @@ impl Core {
         Delivery { from: &self.conn, account: &self.account, echo, skip_crowded, now }
     }
 
-    /// Remembers the receivers of an allowed message for the next one.
-    pub(crate) fn remember(&mut self, set: Option<Arc<MatchSet>>) {
-        self.memo = set;
+    /// Remembers the receivers of a message for the next one.
+    pub(crate) fn remember(&mut self, memo: Option<Memo>) {
+        self.memo = memo;
     }
 
     pub(crate) const fn count_in(&mut self, received: Sent) {

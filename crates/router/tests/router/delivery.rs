@@ -1,7 +1,9 @@
 //! Who gets a message, in which form, and in which order.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use midge_router::{Grant, Limits, PermissionRules, Permissions, ResponseRules};
 use proptest::prelude::*;
 
 use crate::house::{House, Peer};
@@ -115,6 +117,31 @@ fn the_cache_follows_every_change_of_interest() {
             assert_eq!(peer.heard(), format!("MSG a.b {n} 1\r\nx\r\n"));
         }
     }
+}
+
+/// A message is looked up once, whoever sends it: a second look would take a subject that is used once for one that is
+/// used often.
+#[test]
+fn a_message_is_looked_up_once() {
+    let house = House::new();
+    let counters = || house.router.totals().counters;
+    let mut publisher = house.peer("");
+    house.say(&mut publisher, &message("a", "x").repeat(3));
+    assert_eq!((counters().cache_misses, counters().memo_hits), (1, 2));
+
+    let house = House::with(Limits::default(), true);
+    let mut grant = Grant::of(house.router.add_account("$G"));
+    let mut rules = PermissionRules::default();
+    rules.publish.allow = Some(vec!["nothing".to_owned()]);
+    rules.responses = Some(ResponseRules { max: Some(1), expires: None });
+    grant.permissions = Some(Arc::new(Permissions::new(rules)));
+    let mut service = house.peer_with(grant, "SUB ask 1\r\n");
+    let mut asker = house.peer_with(Grant::of(house.router.add_account("$G")), "SUB inbox.* 2\r\n");
+    house.say(&mut asker, "PUB ask inbox.1 0\r\n\r\n");
+    let before = house.router.totals().counters.cache_misses;
+    house.say(&mut service, &message("inbox.1", "answer"));
+    assert_eq!(house.router.totals().counters.cache_misses - before, 1);
+    assert!(asker.heard().ends_with("answer\r\n"));
 }
 
 #[test]

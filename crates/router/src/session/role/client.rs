@@ -11,10 +11,9 @@ use midge_wire::{ClientGrammar, ClientOp, Decoder, Pub, Sub, Unsub, encode, subj
 use super::{Flow, Role, sealed};
 use crate::conn::{Direction, Sent};
 use crate::deliver::Train;
-use crate::interest::MatchSet;
 use crate::router::{NewSub, SubscribeError};
 use crate::session::Tick;
-use crate::session::core::{Core, Phase};
+use crate::session::core::{Core, Memo, Phase};
 use crate::session::event::{Event, Refusal, SessionError};
 use crate::subs::Sid;
 
@@ -87,9 +86,10 @@ impl Role for Client {
         }
         match op {
             ClientOp::Pub(message) => {
-                let set = find(core, message.subject, tick);
-                self.publish(core, &message, set.as_ref(), tick);
-                core.remember(set);
+                let memo = core.take_memo().filter(|memo| memo.set.is_for(message.subject));
+                let memo = memo.unwrap_or_else(|| look_up(core, message.subject, tick));
+                self.publish(core, &message, &memo, tick);
+                core.remember(Some(memo));
             }
             ClientOp::Sub(sub) => self.subscribe(core, &sub, tick),
             ClientOp::Unsub(unsub) => self.unsubscribe(core, &unsub, tick),
@@ -121,52 +121,48 @@ impl Role for Client {
         let mut train = Train::default();
         let (mut used, mut received, mut sent) = (0, Sent::default(), Sent::default());
         while let Some((message, len)) = decoder.message_at_once(input.get(used..).unwrap_or_default()) {
-            let same = memo.as_ref().is_some_and(|memo| memo.is_for(message.subject));
-            if !same
-                && !train.is_empty()
-                && let Some(set) = &memo
-            {
-                sent += core.deliver_all(set, &mut train, self.options.echo, tick);
-                if tick.worker.crowded.is_some() {
-                    break;
+            let same = memo.take_if(|memo| memo.set.is_for(message.subject));
+            let next = if let Some(memo) = same {
+                tick.worker.counters.memo_hits += 1;
+                memo
+            } else {
+                if !train.is_empty()
+                    && let Some(last) = &memo
+                {
+                    sent += core.deliver_all(&last.set, &mut train, self.options.echo, tick);
+                    if tick.worker.crowded.is_some() {
+                        break;
+                    }
                 }
-            }
-            used += len;
-            if !same {
                 // The look-up may want to use the old one again.
                 drop(memo.take());
-                memo = find(core, message.subject, tick);
-            }
-            match &memo {
-                Some(set) if usual && Train::takes(&message) => {
-                    received.add(message.body().len());
-                    if set.is_one_each() {
-                        if !set.is_empty() {
-                            train.push(message);
-                        }
-                    } else {
-                        sent += core.deliver_one(set, &message, self.options.echo, tick);
-                    }
-                    if train.is_full(set, core.limits.max_pending) {
-                        sent += core.deliver_all(set, &mut train, self.options.echo, tick);
-                    }
+                look_up(core, message.subject, tick)
+            };
+            used += len;
+            let set = &next.set;
+            if usual && next.always && Train::takes(&message) {
+                received.add(message.body().len());
+                if !set.is_one_each() {
+                    sent += core.deliver_one(set, &message, self.options.echo, tick);
+                } else if !set.is_empty() {
+                    train.push(message);
                 }
-                _ => {
-                    if let Some(set) = &memo {
-                        sent += core.deliver_all(set, &mut train, self.options.echo, tick);
-                    }
-                    self.publish(core, &message, memo.as_ref(), tick);
+                if train.is_full(set, core.limits.max_pending) {
+                    sent += core.deliver_all(set, &mut train, self.options.echo, tick);
                 }
+            } else {
+                sent += core.deliver_all(set, &mut train, self.options.echo, tick);
+                self.publish(core, &message, &next, tick);
             }
+            memo = Some(next);
             if tick.worker.crowded.is_some() || core.phase != Phase::Ready {
                 break;
             }
         }
-        if let Some(set) = &memo {
-            sent += core.deliver_all(set, &mut train, self.options.echo, tick);
+        if let Some(last) = &memo {
+            sent += core.deliver_all(&last.set, &mut train, self.options.echo, tick);
         }
         core.remember(memo);
-        tick.worker.counters.memo_hits += received.msgs;
         tick.worker.sent(core.account.index(), sent);
         core.count_in(received);
         used
@@ -249,9 +245,9 @@ impl Client {
         Ok(())
     }
 
-    /// Publishes a message. `set` are its receivers, if the peer may publish to them whatever it says.
+    /// Publishes a message to these receivers, if the peer may.
     #[inline(never)]
-    fn publish(&self, core: &mut Core, message: &Pub<'_>, set: Option<&Arc<MatchSet>>, tick: &mut Tick<'_>) {
+    fn publish(&self, core: &mut Core, message: &Pub<'_>, to: &Memo, tick: &mut Tick<'_>) {
         if core.trace {
             trace(core, &ClientOp::Pub(*message));
         }
@@ -259,7 +255,7 @@ impl Client {
         if self.options.pedantic && !subject::is_valid_literal(message.subject) {
             core.refuse(Refusal::PublishSubject, tick);
         }
-        if set.is_none()
+        if !to.always
             && (is_for_servers(core, message.subject) || !core.may_answer(message.subject, tick.now))
         {
             return core.refuse(Refusal::Publish(message.subject.to_vec()), tick);
@@ -270,15 +266,7 @@ impl Client {
         if self.options.verbose {
             core.send(encode::OK, tick);
         }
-        let found;
-        let set = match set {
-            Some(set) => set,
-            None => {
-                found = tick.worker.matches(&core.account, message.subject, &core.router);
-                &found
-            }
-        };
-        let sent = core.deliver_one(set, message, self.options.echo, tick);
+        let sent = core.deliver_one(&to.set, message, self.options.echo, tick);
         tick.worker.sent(core.account.index(), sent);
         if sent.msgs == 0 && self.options.no_responders && !message.reply.is_empty() {
             no_responders(core, message, tick);
@@ -340,13 +328,11 @@ fn pong(core: &mut Core, tick: &Tick<'_>) {
     }
 }
 
-/// The receivers of messages on `name`, if the client may publish there whatever it says.
-fn find(core: &Core, name: &[u8], tick: &mut Tick<'_>) -> Option<Arc<MatchSet>> {
-    if is_for_servers(core, name) {
-        return None;
-    }
+/// The receivers of messages on `name`.
+fn look_up(core: &Core, name: &[u8], tick: &mut Tick<'_>) -> Memo {
     let set = tick.worker.matches(&core.account, name, &core.router);
-    core.always_may_publish(&set).then_some(set)
+    let always = !is_for_servers(core, name) && core.always_may_publish(&set);
+    Memo { set, always }
 }
 
 /// Whether only servers and the system account publish on `name`.
