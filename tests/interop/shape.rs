@@ -17,7 +17,7 @@ const LACKING: [(&str, &str); 9] = [
     (".gomemlimit", "Go's memory limit"),
 ];
 
-/// All paths, with the type of each value; lists by their first entry.
+/// All paths, with the type of each value. What one entry of a list has, the list has: their order is nobody's promise.
 fn shape(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     let kind = match value {
         Value::Object(fields) => {
@@ -27,8 +27,8 @@ fn shape(value: &Value, path: &str, found: &mut BTreeSet<String>) {
             "object"
         }
         Value::Array(list) => {
-            if let Some(first) = list.first() {
-                shape(first, &format!("{path}[]"), found);
+            for entry in list {
+                shape(entry, &format!("{path}[]"), found);
             }
             "list"
         }
