@@ -301,6 +301,12 @@ impl Conn {
         self.state.lock().bound
     }
 
+    /// See [`SubTable::wants`]. Not inlined: most subjects that are looked up anew are wanted by nobody.
+    #[inline(never)]
+    pub(crate) fn wants(&self, name: &[u8], slot: u32, serial: u32) -> bool {
+        self.state.lock().subs.wants(name, slot, serial)
+    }
+
     /// Whether a message on `name` may be delivered to one of this connection's subscriptions.
     #[inline]
     pub(crate) fn may_receive(&self, name: &[u8], queue: impl FnOnce() -> Arc<[u8]>) -> bool {

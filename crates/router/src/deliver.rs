@@ -9,7 +9,7 @@ use midge_wire::{Pub, encode};
 
 use crate::account::Account;
 use crate::conn::{Conn, ConnState, Direction, Kind, Sent};
-use crate::interest::{Group, MatchSet, SubRef, Target};
+use crate::interest::{Group, MatchSet, Target};
 use crate::outbox::{Outbox, Pool};
 use crate::reason::CloseReason;
 use crate::subs::Sid;
@@ -375,6 +375,5 @@ impl<'a> Parcel<'a> {
 #[cold]
 fn expire(target: &Target, state: &mut ConnState, worker: &mut Worker) {
     let Some(sub) = state.subs.remove(target.slot) else { return };
-    let at = SubRef { conn: target.conn.index(), slot: target.slot, serial: sub.serial, queue: sub.queue };
-    worker.expired.push(Expired { account: state.grant.account.clone(), at, sub });
+    worker.expired.push(Expired { account: state.grant.account.clone(), conn: target.conn.index(), sub });
 }

@@ -57,8 +57,8 @@ mod router;
 mod rows;
 mod session;
 mod snapshot;
-mod subject;
 mod subs;
+mod texts;
 mod worker;
 
 pub use account::{Account, GLOBAL, SYSTEM};

@@ -17,8 +17,7 @@ use crate::interest::{Generations, QueueNames, SubRef};
 use crate::limits::Limits;
 use crate::reason::CloseReason;
 use crate::snapshot::{ConnSnapshot, Totals};
-use crate::subject::Subject;
-use crate::subs::{Sid, Subscription};
+use crate::subs::{Ended, NewSubscription, Sid, Subscription};
 use crate::worker::{Traffic, Worker};
 
 /// How a router is made.
@@ -397,7 +396,6 @@ impl Router {
         new: &NewSub<'_>,
     ) -> Result<(), SubscribeError> {
         let serial = self.next_serial.fetch_add(1, Ordering::Relaxed);
-        let subject = Subject::from(new.subject);
         let (slot, queue) = {
             let mut state = conn.lock();
             if !state.is_open() {
@@ -414,17 +412,12 @@ impl Router {
             }
             let queue = self.queues.acquire(new.queue);
             let sid = Sid::new(new.sid);
-            let sub = Subscription { subject: subject.clone(), sid, serial, queue, delivered: 0, max: 0 };
+            let sub = NewSubscription { subject: new.subject, sid, serial, queue };
             (state.subs.insert(sub), queue)
         };
         let at = SubRef { conn: conn.index(), slot, serial, queue };
-        let shared = account.interest().insert(subject.clone(), at);
+        account.interest().insert(new.subject, at);
         account.subscribed();
-        if !shared.is_shared_with(&subject)
-            && let Some(sub) = conn.lock().subs.get_mut(slot, serial)
-        {
-            sub.subject = shared;
-        }
         Ok(())
     }
 
@@ -438,19 +431,19 @@ impl Router {
                     sub.max = max;
                     return false;
                 }
-                _ => state.subs.remove(slot).map(|sub| (slot, sub)),
+                _ => state.subs.remove(slot),
             }
         };
-        let Some((slot, sub)) = gone else { return false };
-        self.forget(conn.index(), account, slot, &sub);
+        let Some(ended) = gone else { return false };
+        self.forget(conn.index(), account, &ended);
         true
     }
 
     /// Ends all subscriptions of a connection.
     pub(crate) fn drop_subscriptions(&self, conn: &Conn, account: &Account) {
         let all = conn.lock().subs.drain();
-        for (slot, sub) in all {
-            self.forget(conn.index(), account, slot, &sub);
+        for ended in all {
+            self.forget(conn.index(), account, &ended);
         }
     }
 
@@ -458,10 +451,7 @@ impl Router {
     #[inline]
     pub(crate) fn settle(&self, worker: &mut Worker) {
         while let Some(expired) = worker.expired.pop() {
-            let at = expired.at;
-            expired.account.interest().remove(&expired.sub.subject, at);
-            expired.account.unsubscribed(1);
-            self.queues.release(at.queue);
+            self.forget(expired.conn, &expired.account, &expired.sub);
         }
     }
 
@@ -471,22 +461,24 @@ impl Router {
         // What cached matches hold was filtered by the old permissions.
         grant.account.interest().bump_all();
         let Some(permissions) = &grant.permissions else { return Vec::new() };
-        let denied =
-            |sub: &Subscription| !permissions.may_subscribe(&sub.subject, &self.queues.name(sub.queue));
+        let denied = |subject: &[u8], sub: &Subscription| {
+            !permissions.may_subscribe(subject, &self.queues.name(sub.queue))
+        };
         let gone = conn.lock().subs.remove_if(denied);
         let mut told = Vec::new();
-        for (slot, sub) in gone {
-            told.push((sub.subject.to_vec(), self.queues.name(sub.queue).to_vec(), sub.sid.bytes().to_vec()));
-            self.forget(conn.index(), &grant.account, slot, &sub);
+        for ended in gone {
+            let queue = self.queues.name(ended.queue).to_vec();
+            told.push((ended.subject.to_vec(), queue, ended.sid.bytes().to_vec()));
+            self.forget(conn.index(), &grant.account, &ended);
         }
         told
     }
 
-    fn forget(&self, conn: u32, account: &Account, slot: u32, sub: &Subscription) {
-        let at = SubRef { conn, slot, serial: sub.serial, queue: sub.queue };
-        account.interest().remove(&sub.subject, at);
+    fn forget(&self, conn: u32, account: &Account, ended: &Ended) {
+        let at = SubRef { conn, slot: ended.slot, serial: ended.serial, queue: ended.queue };
+        account.interest().remove(&ended.subject, at);
         account.unsubscribed(1);
-        self.queues.release(sub.queue);
+        self.queues.release(ended.queue);
     }
 
     /// The INFO for one client.

@@ -78,6 +78,10 @@ impl<T> Rows<T> {
         self.pieces.iter().flatten()
     }
 
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.pieces.iter_mut().flatten()
+    }
+
     pub(crate) fn into_iter(self) -> impl Iterator<Item = T> {
         self.pieces.into_iter().flatten()
     }

@@ -96,8 +96,8 @@ impl ConnSnapshot {
         let (traffic, rtt) = (conn.traffic(), conn.rtt());
         let end = conn.incoming().end.load(Ordering::Relaxed);
         let state = conn.lock();
-        let subs = state.subs.iter().take(most).map(|sub| SubSnapshot {
-            subject: sub.subject.to_vec(),
+        let subs = state.subs.iter().take(most).map(|(subject, sub)| SubSnapshot {
+            subject: subject.to_vec(),
             queue: router.queue_name(sub.queue).to_vec(),
             sid: sub.sid.bytes().to_vec(),
             delivered: sub.delivered,

@@ -3,9 +3,10 @@
 use std::fmt;
 
 use hashbrown::HashTable;
+use midge_wire::subject;
 
 use crate::rows::Rows;
-use crate::subject::Subject;
+use crate::texts::{Text, Texts};
 
 /// Bytes that are kept in place: of a sid and at least one blank behind it.
 const INLINE: usize = 14;
@@ -74,7 +75,7 @@ impl fmt::Debug for Sid {
 /// One subscription.
 #[derive(Debug)]
 pub(crate) struct Subscription {
-    pub(crate) subject: Subject,
+    subject: Text,
     pub(crate) sid: Sid,
     pub(crate) serial: u32,
     /// The queue group's number; zero for none.
@@ -94,10 +95,30 @@ impl Subscription {
     }
 }
 
+/// A subscription to be.
+#[derive(Debug)]
+pub(crate) struct NewSubscription<'a> {
+    pub(crate) subject: &'a [u8],
+    pub(crate) sid: Sid,
+    pub(crate) serial: u32,
+    pub(crate) queue: u32,
+}
+
+/// A subscription that its connection has no more, to be taken out of the interest, too.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) subject: Box<[u8]>,
+    pub(crate) sid: Sid,
+    pub(crate) slot: u32,
+    pub(crate) serial: u32,
+    pub(crate) queue: u32,
+}
+
 /// A connection's subscriptions, by place and by sid. Lives under the connection's lock.
 #[derive(Debug, Default)]
 pub(crate) struct SubTable {
     slots: Rows<Option<Subscription>>,
+    subjects: Texts,
     free: Vec<u32>,
     by_sid: HashTable<u32>,
 }
@@ -112,17 +133,20 @@ impl SubTable {
     }
 
     /// Adds a subscription whose sid is not in use; its place.
-    pub(crate) fn insert(&mut self, sub: Subscription) -> u32 {
-        let hash = hash_sid(sub.sid.bytes());
+    pub(crate) fn insert(&mut self, new: NewSubscription<'_>) -> u32 {
+        let hash = hash_sid(new.sid.bytes());
+        let NewSubscription { subject, sid, serial, queue } = new;
+        let subject = self.subjects.add(subject);
+        let sub = Some(Subscription { subject, sid, serial, queue, delivered: 0, max: 0 });
         let slot = match self.free.pop() {
             Some(slot) => {
                 if let Some(free) = self.slots.get_mut(slot) {
-                    *free = Some(sub);
+                    *free = sub;
                 }
                 slot
             }
             None => {
-                self.slots.push(Some(sub));
+                self.slots.push(sub);
                 (self.slots.len() - 1) as u32
             }
         };
@@ -140,39 +164,80 @@ impl SubTable {
         self.slots.get_mut(slot)?.as_mut()
     }
 
-    pub(crate) fn remove(&mut self, slot: u32) -> Option<Subscription> {
+    /// Whether a subscription, which was found by a hash, is still there and matches `name`.
+    pub(crate) fn wants(&self, name: &[u8], slot: u32, serial: u32) -> bool {
+        let Some(subject) = self.subject(slot, serial) else { return false };
+        subject == name || is_parent_star(subject, name) || subject::matches(subject, name)
+    }
+
+    fn subject(&self, slot: u32, serial: u32) -> Option<&[u8]> {
+        let sub = self.slots.get(slot)?.as_ref().filter(|sub| sub.serial == serial)?;
+        Some(self.subjects.get(sub.subject))
+    }
+
+    pub(crate) fn remove(&mut self, slot: u32) -> Option<Ended> {
         let hash = hash_sid(self.sid(slot));
         if let Ok(entry) = self.by_sid.find_entry(hash, |s| *s == slot) {
             entry.remove();
         }
         let sub = self.slots.get_mut(slot)?.take()?;
+        let ended = ended(&self.subjects, slot, &sub);
+        self.subjects.forget(sub.subject);
         self.free.push(slot);
         if self.by_sid.is_empty() {
             *self = Self::default();
+        } else if self.subjects.is_wasteful() {
+            self.move_subjects();
         }
-        Some(sub)
+        Some(ended)
     }
 
-    /// Removes those that `gone` says so of; each with its place.
-    pub(crate) fn remove_if(&mut self, gone: impl Fn(&Subscription) -> bool) -> Vec<(u32, Subscription)> {
-        let found = self.slots.iter().zip(0..).filter(|(sub, _)| sub.as_ref().is_some_and(&gone));
+    /// Leaves behind what nobody needs any more. So many have gone since the last time that each of them paid for a
+    /// part of it.
+    #[cold]
+    fn move_subjects(&mut self) {
+        let mut fresh = Texts::default();
+        for sub in self.slots.iter_mut().flatten() {
+            sub.subject = fresh.add(self.subjects.get(sub.subject));
+        }
+        self.subjects = fresh;
+    }
+
+    /// Removes those that `gone` says so of, by their subjects.
+    pub(crate) fn remove_if(&mut self, gone: impl Fn(&[u8], &Subscription) -> bool) -> Vec<Ended> {
+        let all = self.slots.iter().zip(0..).filter_map(|(sub, slot)| Some((sub.as_ref()?, slot)));
+        let found = all.filter(|(sub, _)| gone(self.subjects.get(sub.subject), sub));
         let slots: Vec<u32> = found.map(|(_, slot)| slot).collect();
-        slots.into_iter().filter_map(|slot| Some((slot, self.remove(slot)?))).collect()
+        slots.into_iter().filter_map(|slot| self.remove(slot)).collect()
     }
 
-    /// Removes all; each with its place.
-    pub(crate) fn drain(&mut self) -> impl Iterator<Item = (u32, Subscription)> + use<> {
-        let all = std::mem::take(self);
-        all.slots.into_iter().enumerate().filter_map(|(slot, sub)| Some((slot as u32, sub?)))
+    /// Removes all.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Ended> + use<> {
+        let Self { slots, subjects, .. } = std::mem::take(self);
+        slots.into_iter().zip(0..).filter_map(move |(sub, slot)| Some(ended(&subjects, slot, &sub?)))
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Subscription> {
-        self.slots.iter().flatten()
+    /// All, each with its subject.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &Subscription)> {
+        self.slots.iter().flatten().map(|sub| (self.subjects.get(sub.subject), sub))
     }
 
     fn sid(&self, slot: u32) -> &[u8] {
         sid_at(&self.slots, slot)
     }
+}
+
+/// Whether `subject` is all of `name` but for the last token, and a `*`: every reply to an inbox is found so.
+#[inline]
+fn is_parent_star(subject: &[u8], name: &[u8]) -> bool {
+    let rest = subject.strip_suffix(b"*").and_then(|parent| name.strip_prefix(parent));
+    subject.ends_with(b".*")
+        && rest.is_some_and(|last| !last.is_empty() && !last.contains(&subject::SEPARATOR))
+}
+
+fn ended(subjects: &Texts, slot: u32, sub: &Subscription) -> Ended {
+    let subject = subjects.get(sub.subject).into();
+    Ended { subject, sid: sub.sid.clone(), slot, serial: sub.serial, queue: sub.queue }
 }
 
 fn sid_at(slots: &Rows<Option<Subscription>>, slot: u32) -> &[u8] {
@@ -187,10 +252,12 @@ fn hash_sid(sid: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    fn sub(sid: &[u8], serial: u32) -> Subscription {
-        Subscription { subject: b"a"[..].into(), sid: Sid::new(sid), serial, queue: 0, delivered: 0, max: 0 }
+    fn sub(sid: &[u8], serial: u32) -> NewSubscription<'_> {
+        NewSubscription { subject: sid, sid: Sid::new(sid), serial, queue: 0 }
     }
 
     #[test]
@@ -208,9 +275,63 @@ mod tests {
         assert!(table.remove(a).is_some());
         let c = table.insert(sub(b"3", 3));
         assert_eq!(a, c);
-        assert!(table.get_mut(a, 1).is_none());
+        assert!(table.get_mut(a, 1).is_none() && table.subject(a, 1).is_none());
         assert!(table.get_mut(c, 3).is_some());
-        assert_eq!(table.drain().count(), 2);
+        assert!(table.wants(b"3", c, 3) && !table.wants(b"3", c, 1) && !table.wants(b"4", c, 3));
+        assert!(!table.wants(b"3", 9, 3), "nobody is there");
+        let star = table.insert(NewSubscription { subject: b"a.*", ..sub(b"4", 4) });
+        assert!(table.wants(b"a.b", star, 4) && !table.wants(b"b.b", star, 4));
+        assert_eq!(table.drain().count(), 3);
         assert_eq!(table.len(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn the_short_look_says_nothing_else_than_the_long_one(
+            subject in "[a*]{1,2}(\\.[a*]{1,2}){0,3}", name in "[a*]{0,2}(\\.[a*]{0,2}){0,3}",
+        ) {
+            let is_name = name.split('.').all(|token| !token.is_empty());
+            prop_assume!(subject::is_valid(subject.as_bytes()) && is_name);
+            let (subject, name) = (subject.as_bytes(), name.as_bytes());
+            prop_assert!(!is_parent_star(subject, name) || subject::matches(subject, name));
+        }
+    }
+
+    #[test]
+    fn every_child_is_found_by_the_short_look() {
+        for (subject, name, is_it) in [
+            ("a.*", "a.b", true),
+            ("a.*", "a.b.c", false),
+            ("a.*", "a.", false),
+            ("a.*", "a", false),
+            ("a*", "ab", false),
+            ("*", "a", false),
+        ] {
+            assert_eq!(is_parent_star(subject.as_bytes(), name.as_bytes()), is_it, "{subject} {name}");
+        }
+    }
+
+    #[test]
+    fn subjects_stay_what_they_are_whoever_leaves() {
+        let mut table = SubTable::default();
+        let subject = |n: u32| format!("{n}.{}", "x".repeat(n as usize % 90)).into_bytes();
+        let mut kept = Vec::new();
+        for n in 0..3000_u32 {
+            let name = subject(n);
+            let slot = table.insert(NewSubscription { subject: &name, ..sub(n.to_string().as_bytes(), n) });
+            kept.push((slot, n));
+            if n % 5 > 0 {
+                let (slot, gone) = kept.swap_remove(n as usize * 7 % kept.len());
+                assert_eq!(*table.remove(slot).unwrap().subject, subject(gone));
+            }
+        }
+        assert_eq!((table.len(), table.iter().count()), (kept.len(), kept.len()));
+        assert!(kept.len() > 500 && !table.subjects.is_wasteful());
+        for (slot, n) in kept {
+            assert_eq!(table.subject(slot, n), Some(subject(n).as_slice()));
+        }
+        let even = table.remove_if(|subject, _| subject.len() % 2 == 0);
+        assert!(!even.is_empty() && even.iter().all(|ended| ended.subject.len() % 2 == 0));
+        assert!(table.iter().all(|(subject, _)| subject.len() % 2 == 1));
     }
 }

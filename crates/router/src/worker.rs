@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use crate::account::Account;
 use crate::conn::{Conn, Kind, Sent};
-use crate::interest::{MatchCache, SubRef};
+use crate::interest::MatchCache;
 use crate::outbox::Pool;
 use crate::router::Router;
-use crate::subs::Subscription;
+use crate::subs::Ended;
 
 /// Output that crosses this many bytes is written before the tick ends, so that many producers with one consumer
 /// do not pile it up.
@@ -37,8 +37,9 @@ pub struct Worker {
 #[derive(Debug)]
 pub(crate) struct Expired {
     pub(crate) account: Arc<Account>,
-    pub(crate) at: SubRef,
-    pub(crate) sub: Subscription,
+    /// The connection's place.
+    pub(crate) conn: u32,
+    pub(crate) sub: Ended,
 }
 
 /// Messages and bytes (headers and payload) in and out.

@@ -1,15 +1,16 @@
 //! Subjects found by hash alone: literal ones, and `prefix.*` under its prefix.
+//!
+//! The subjects themselves are with the connections that subscribed, and only there. Two that hash alike share an
+//! entry; whoever finds them asks the connections (see `Conn::wants`), whose locks a delivery takes anyway.
 
 use super::list::{SubList, SubRef};
 use super::shared::{Contents, Shared};
 use crate::rows::Rows;
-use crate::subject::Subject;
 use hashbrown::HashTable;
 
 const BUCKETS: usize = 64;
 
-/// A hash table in independently locked buckets. Whoever calls brings the hash of the key, and the way to hash the
-/// keys that are there already.
+/// A hash table in independently locked buckets. Whoever calls brings the hash.
 #[derive(Debug)]
 pub(crate) struct Exact {
     buckets: Box<[Shared<Bucket>]>,
@@ -25,7 +26,7 @@ struct Bucket {
 
 #[derive(Debug)]
 struct Entry {
-    key: Subject,
+    hash: u64,
     subs: SubList,
 }
 
@@ -36,41 +37,37 @@ impl Contents for Bucket {
 }
 
 impl Bucket {
-    fn find(&self, hash: u64, is_key: impl Fn(&[u8]) -> bool) -> Option<u32> {
-        self.numbers.find(hash, |number| self.key(*number).is_some_and(&is_key)).copied()
+    fn find(&self, hash: u64) -> Option<u32> {
+        self.numbers.find(hash, |number| hash_at(&self.entries, *number) == hash).copied()
     }
 
-    fn key(&self, number: u32) -> Option<&[u8]> {
-        self.entries.get(number).map(|entry| &*entry.key)
-    }
-
-    fn add(&mut self, hash: u64, entry: Entry, hash_of: impl Fn(&[u8]) -> u64) {
-        let number = self.entries.len() as u32;
+    fn add(&mut self, entry: Entry) {
+        let (number, hash) = (self.entries.len() as u32, entry.hash);
         self.entries.push(entry);
         let entries = &self.entries;
-        self.numbers.insert_unique(hash, number, |number| hash_at(entries, *number, &hash_of));
+        self.numbers.insert_unique(hash, number, |number| hash_at(entries, *number));
     }
 
     /// Takes an entry out; the last one gets its number.
-    fn take(&mut self, hash: u64, number: u32, hash_of: impl Fn(&[u8]) -> u64) {
-        if let Ok(entry) = self.numbers.find_entry(hash, |other| *other == number) {
+    fn take(&mut self, number: u32) {
+        if let Ok(entry) = self.numbers.find_entry(hash_at(&self.entries, number), |other| *other == number) {
             entry.remove();
         }
         let last = self.entries.len() as u32 - 1;
-        let moved = hash_at(&self.entries, last, &hash_of);
+        let moved = hash_at(&self.entries, last);
         self.entries.swap_remove(number);
         if let Some(other) = self.numbers.find_mut(moved, |other| *other == last) {
             *other = number;
         }
         if self.entries.len() * 8 < self.numbers.capacity() {
             let entries = &self.entries;
-            self.numbers.shrink_to_fit(|number| hash_at(entries, *number, &hash_of));
+            self.numbers.shrink_to_fit(|number| hash_at(entries, *number));
         }
     }
 }
 
-fn hash_at(entries: &Rows<Entry>, number: u32, hash_of: impl Fn(&[u8]) -> u64) -> u64 {
-    entries.get(number).map_or(0, |entry| hash_of(&entry.key))
+fn hash_at(entries: &Rows<Entry>, number: u32) -> u64 {
+    entries.get(number).map_or(0, |entry| entry.hash)
 }
 
 impl Exact {
@@ -82,47 +79,40 @@ impl Exact {
         self.buckets.get((hash >> 32) as usize % BUCKETS)
     }
 
-    /// Adds `sub` under `key`, and gives back the table's own copy of the key, so that equal subjects share one.
-    pub(crate) fn insert(
-        &self,
-        hash: u64,
-        key: Subject,
-        sub: SubRef,
-        hash_of: impl Fn(&[u8]) -> u64,
-    ) -> Subject {
-        let Some(bucket) = self.bucket(hash) else { return key };
+    pub(crate) fn insert(&self, hash: u64, sub: SubRef) {
+        let Some(bucket) = self.bucket(hash) else { return };
         bucket.change(|bucket| {
-            let number = bucket.find(hash, |known| *known == *key);
+            let number = bucket.find(hash);
             if let Some(entry) = number.and_then(|number| bucket.entries.get_mut(number)) {
-                entry.subs.push(sub);
-                return entry.key.clone();
+                return entry.subs.push(sub);
             }
-            bucket.add(hash, Entry { key: key.clone(), subs: SubList::One(sub) }, hash_of);
-            key
-        })
+            let mut subs = SubList::default();
+            subs.push(sub);
+            bucket.add(Entry { hash, subs });
+        });
     }
 
-    /// Removes `sub` from under `key`; whether it was there.
-    pub(crate) fn remove(&self, hash: u64, key: &[u8], sub: SubRef, hash_of: impl Fn(&[u8]) -> u64) -> bool {
+    /// Removes a subscription; whether it was there.
+    pub(crate) fn remove(&self, hash: u64, sub: SubRef) -> bool {
         let Some(bucket) = self.bucket(hash) else { return false };
         bucket.change(|bucket| {
-            let Some(number) = bucket.find(hash, |known| known == key) else { return false };
+            let Some(number) = bucket.find(hash) else { return false };
             let Some(entry) = bucket.entries.get_mut(number) else { return false };
             let removed = entry.subs.remove(sub);
             if entry.subs.is_empty() {
-                bucket.take(hash, number, hash_of);
+                bucket.take(number);
             }
             removed
         })
     }
 
-    /// Appends the subscriptions under the key that `is_key` recognises.
-    pub(crate) fn collect(&self, hash: u64, is_key: impl Fn(&[u8]) -> bool, found: &mut Vec<SubRef>) {
+    /// Appends the subscriptions on what has that hash, and perhaps others.
+    pub(crate) fn collect(&self, hash: u64, found: &mut Vec<SubRef>) {
         let Some(bucket) = self.bucket(hash) else { return };
         bucket.read(|bucket| {
-            let number = bucket.find(hash, is_key);
+            let number = bucket.find(hash);
             if let Some(entry) = number.and_then(|number| bucket.entries.get(number)) {
-                found.extend_from_slice(entry.subs.as_slice());
+                entry.subs.collect(found);
             }
         });
     }
@@ -134,26 +124,28 @@ mod tests {
 
     #[test]
     fn an_entry_is_small() {
-        assert_eq!(size_of::<Entry>(), 32);
+        assert_eq!(size_of::<Entry>(), 24);
     }
 
-    /// Entries move when others go; a bad hash puts them all beside each other.
+    /// Entries move when others go. A bad hash puts them beside each other, a worse one into one entry.
     #[test]
     fn what_stays_is_found_whatever_goes() {
-        for hash_of in [|key: &[u8]| u64::from(key[0]) << 57 | u64::from(key[0]), |_: &[u8]| 5] {
+        let hashes: [fn(u8) -> u64; 3] = [|n| u64::from(n) << 57 | u64::from(n), u64::from, |_| 5];
+        for hash_of in hashes {
             let exact = Exact::new();
-            let sub = |n: u8| SubRef { conn: u32::from(n), slot: 0, serial: 0, queue: 0 };
+            let sub = |n: u8| SubRef { conn: u32::from(n), slot: 0, serial: u32::from(n), queue: 0 };
             for n in 0..200_u8 {
-                exact.insert(hash_of(&[n]), Subject::from(&[n][..]), sub(n), hash_of);
+                exact.insert(hash_of(n), sub(n));
             }
             for gone in (0..200_u8).step_by(3).chain((1..200).step_by(3)) {
-                assert!(exact.remove(hash_of(&[gone]), &[gone], sub(gone), hash_of));
-                assert!(!exact.remove(hash_of(&[gone]), &[gone], sub(gone), hash_of));
+                assert!(exact.remove(hash_of(gone), sub(gone)));
+                assert!(!exact.remove(hash_of(gone), sub(gone)));
             }
             for n in 0..200_u8 {
                 let mut found = Vec::new();
-                exact.collect(hash_of(&[n]), |key| key == [n], &mut found);
-                assert_eq!(found.len(), usize::from(n % 3 == 2), "{n}");
+                exact.collect(hash_of(n), &mut found);
+                assert_eq!(found.contains(&sub(n)), n % 3 == 2, "{n}");
+                assert!(found.iter().all(|sub| hash_of(sub.conn as u8) == hash_of(n)));
             }
         }
     }

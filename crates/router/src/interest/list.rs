@@ -19,45 +19,71 @@ pub(crate) struct SubRef {
 /// From this many entries on, a list knows where each of its entries is.
 const INDEXED: usize = 256;
 
-/// The subscriptions with one subject. Most subjects have one, so one needs no allocation.
+/// The subscriptions with one subject. Most subjects have one, so one needs no allocation: not even a word more than it
+/// takes, since there may be millions.
 #[derive(Debug, Default)]
 pub(crate) enum SubList {
     #[default]
     Empty,
-    One(SubRef),
-    Many(Vec<SubRef>),
-    /// So many that looking for one would take long: thousands may leave at the same time.
-    Indexed(Box<Indexed>),
+    One(Plain),
+    Many(Box<Many>),
 }
 
-/// A list with the place of each entry, by its serial.
-#[derive(Debug)]
-pub(crate) struct Indexed {
+/// A subscription without a queue group.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plain {
+    conn: u32,
+    slot: u32,
+    serial: u32,
+}
+
+impl Plain {
+    const fn sub(self) -> SubRef {
+        let Self { conn, slot, serial } = self;
+        SubRef { conn, slot, serial, queue: 0 }
+    }
+}
+
+/// A longer list, or one with a queue group.
+#[derive(Debug, Default)]
+pub(crate) struct Many {
     all: Vec<SubRef>,
+    /// The place of each entry by its serial, once looking for one would take long: thousands may leave at the same
+    /// time. Empty before that.
     places: HashMap<u32, u32, FixedState>,
 }
 
-impl Indexed {
-    fn new(all: Vec<SubRef>) -> Self {
-        // The server counts serials itself, so the seed may be fixed.
-        let places = all.iter().zip(0..).map(|(sub, place)| (sub.serial, place)).collect();
-        Self { all, places }
+impl Many {
+    fn push(&mut self, sub: SubRef) {
+        self.all.push(sub);
+        if !self.places.is_empty() {
+            self.places.insert(sub.serial, self.all.len() as u32 - 1);
+        } else if self.all.len() > INDEXED {
+            // The server counts serials itself, so the seed may be fixed.
+            self.places = self.all.iter().zip(0..).map(|(sub, place)| (sub.serial, place)).collect();
+        }
     }
 
-    fn push(&mut self, sub: SubRef) {
-        self.places.insert(sub.serial, self.all.len() as u32);
-        self.all.push(sub);
+    fn find(&self, sub: SubRef) -> Option<usize> {
+        if self.places.is_empty() {
+            return self.all.iter().position(|other| *other == sub);
+        }
+        let place = *self.places.get(&sub.serial)? as usize;
+        (self.all.get(place) == Some(&sub)).then_some(place)
     }
 
     fn remove(&mut self, sub: SubRef) -> bool {
-        let Some(place) = self.places.get(&sub.serial).map(|place| *place as usize) else { return false };
-        if self.all.get(place) != Some(&sub) {
-            return false;
-        }
-        self.places.remove(&sub.serial);
+        let Some(place) = self.find(sub) else { return false };
         self.all.swap_remove(place);
-        if let Some(moved) = self.all.get(place) {
-            self.places.insert(moved.serial, place as u32);
+        if !self.places.is_empty() {
+            self.places.remove(&sub.serial);
+            if let Some(moved) = self.all.get(place) {
+                self.places.insert(moved.serial, place as u32);
+            }
+            // Half as many, so that one who comes and goes does not make it anew each time.
+            if self.all.len() < INDEXED / 2 {
+                self.places = HashMap::default();
+            }
         }
         if self.all.len() * 4 < self.all.capacity() {
             self.all.shrink_to_fit();
@@ -69,40 +95,31 @@ impl Indexed {
 
 impl SubList {
     pub(crate) fn push(&mut self, sub: SubRef) {
+        let SubRef { conn, slot, serial, queue } = sub;
         match self {
-            Self::Empty => *self = Self::One(sub),
-            Self::One(first) => *self = Self::Many(vec![*first, sub]),
-            Self::Many(all) if all.len() < INDEXED => all.push(sub),
-            Self::Many(all) => {
-                let mut indexed = Indexed::new(std::mem::take(all));
-                indexed.push(sub);
-                *self = Self::Indexed(Box::new(indexed));
+            Self::Empty if queue == 0 => *self = Self::One(Plain { conn, slot, serial }),
+            Self::Empty => *self = Self::Many(Box::new(Many { all: vec![sub], ..Many::default() })),
+            Self::One(first) => {
+                *self = Self::Many(Box::new(Many { all: vec![first.sub(), sub], ..Many::default() }));
             }
-            Self::Indexed(indexed) => indexed.push(sub),
+            Self::Many(many) => many.push(sub),
         }
     }
 
     /// Removes `sub`; whether it was there.
     pub(crate) fn remove(&mut self, sub: SubRef) -> bool {
         match self {
-            Self::One(only) if *only == sub => *self = Self::Empty,
-            Self::Many(all) => {
-                let Some(at) = all.iter().position(|s| *s == sub) else { return false };
-                all.swap_remove(at);
-                match all.as_slice() {
-                    [] => *self = Self::Empty,
-                    [last] => *self = Self::One(*last),
-                    _ if all.len() * 4 < all.capacity() => all.shrink_to_fit(),
-                    _ => {}
-                }
-            }
-            Self::Indexed(indexed) => {
-                if !indexed.remove(sub) {
+            Self::One(only) if only.sub() == sub => *self = Self::Empty,
+            Self::Many(many) => {
+                if !many.remove(sub) {
                     return false;
                 }
-                // Half as many, so that one who comes and goes does not turn it back and forth.
-                if indexed.all.len() < INDEXED / 2 {
-                    *self = Self::Many(std::mem::take(&mut indexed.all));
+                match many.all.as_slice() {
+                    [] => *self = Self::Empty,
+                    [SubRef { conn, slot, serial, queue: 0 }] => {
+                        *self = Self::One(Plain { conn: *conn, slot: *slot, serial: *serial });
+                    }
+                    _ => {}
                 }
             }
             _ => return false,
@@ -114,12 +131,12 @@ impl SubList {
         matches!(self, Self::Empty)
     }
 
-    pub(crate) fn as_slice(&self) -> &[SubRef] {
+    /// Appends all of them.
+    pub(crate) fn collect(&self, found: &mut Vec<SubRef>) {
         match self {
-            Self::Empty => &[],
-            Self::One(sub) => std::slice::from_ref(sub),
-            Self::Many(all) => all,
-            Self::Indexed(indexed) => &indexed.all,
+            Self::Empty => {}
+            Self::One(only) => found.push(only.sub()),
+            Self::Many(many) => found.extend_from_slice(&many.all),
         }
     }
 }
@@ -129,7 +146,18 @@ mod tests {
     use super::*;
 
     fn sub(serial: u32) -> SubRef {
-        SubRef { conn: serial % 7, slot: serial / 7, serial, queue: 0 }
+        SubRef { conn: serial % 7, slot: serial / 7, serial, queue: u32::from(serial % 3 == 1) }
+    }
+
+    fn all(list: &SubList) -> Vec<SubRef> {
+        let mut found = Vec::new();
+        list.collect(&mut found);
+        found
+    }
+
+    #[test]
+    fn a_list_is_small() {
+        assert_eq!(size_of::<SubList>(), 16);
     }
 
     #[test]
@@ -138,9 +166,10 @@ mod tests {
         let most = INDEXED as u32 * 4;
         for serial in 0..most {
             list.push(sub(serial));
-            assert_eq!(list.as_slice().len(), serial as usize + 1);
+            assert_eq!(all(&list).len(), serial as usize + 1);
+            assert!(!list.is_empty());
         }
-        assert!(matches!(list, SubList::Indexed(_)));
+        assert!(matches!(&list, SubList::Many(many) if many.places.len() == most as usize));
         assert!(!list.remove(sub(most)) && !list.remove(SubRef { slot: 9999, ..sub(3) }));
         // First those in the middle, then the first, then the last.
         let (a, b) = (most / 3, most / 2);
@@ -149,9 +178,9 @@ mod tests {
         for serial in order {
             assert!(list.remove(sub(serial)) && !list.remove(sub(serial)), "{serial}");
             left.retain(|kept| *kept != serial);
-            let mut have: Vec<u32> = list.as_slice().iter().map(|sub| sub.serial).collect();
-            have.sort_unstable();
-            assert_eq!(have, left);
+            let mut have = all(&list);
+            have.sort_unstable_by_key(|sub| sub.serial);
+            assert_eq!(have, left.iter().map(|serial| sub(*serial)).collect::<Vec<_>>());
         }
         assert!(list.is_empty());
     }

@@ -131,6 +131,7 @@ impl MatchSet {
             for sub in look.found.iter() {
                 let queue = || look.router.queue_name(sub.queue);
                 if let Some(conn) = conns.get(sub.conn)
+                    && conn.wants(subject, sub.slot, sub.serial)
                     && conn.may_receive(subject, queue)
                 {
                     self.add(conn.clone(), *sub);

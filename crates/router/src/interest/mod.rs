@@ -24,8 +24,6 @@ use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
 use midge_wire::subject;
 
-use crate::subject::Subject;
-
 use exact::Exact;
 use generation::Stamp;
 use shared::Shared;
@@ -58,8 +56,7 @@ enum Place<'s> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Keys<'n> {
     name: &'n [u8],
-    /// Everything before the last separator.
-    parent: Option<&'n [u8]>,
+    has_parent: bool,
     /// Whether a token is empty: then nobody can want it.
     is_broken: bool,
     literal: u64,
@@ -81,35 +78,32 @@ impl Interest {
         }
     }
 
-    /// Adds a subscription on a valid subject. Gives back the subject, shared with equal ones where possible.
-    pub(crate) fn insert(&self, pattern: Subject, sub: SubRef) -> Subject {
-        match place(&pattern) {
+    /// Adds a subscription on a valid subject.
+    pub(crate) fn insert(&self, pattern: &[u8], sub: SubRef) {
+        let hash = match place(pattern) {
             Place::Literal => {
-                let hash = self.hash(Part::Literal, &pattern);
-                let pattern = self.literals.insert(hash, pattern, sub, |key| self.literal_hash(key));
-                self.generations.bump(hash);
-                pattern
+                let hash = self.hash(Part::Literal, pattern);
+                self.literals.insert(hash, sub);
+                hash
             }
             Place::Star { prefix } => {
                 let hash = self.hash(Part::Star, prefix);
-                let pattern = self.stars.insert(hash, pattern.clone(), sub, |key| self.star_hash(key));
-                self.generations.bump(hash);
-                pattern
+                self.stars.insert(hash, sub);
+                hash
             }
             Place::Tree { first } => {
                 let hash = self.hash(Part::Tree, first);
                 if let Some(tree) = self.tree(hash) {
-                    tree.change(|tree| tree.insert(&pattern, sub));
+                    tree.change(|tree| tree.insert(pattern, sub));
                 }
-                self.generations.bump(hash);
-                pattern
+                hash
             }
             Place::Root => {
-                self.root.change(|root| root.insert(&pattern, sub));
-                self.generations.bump(self.root_hash);
-                pattern
+                self.root.change(|root| root.insert(pattern, sub));
+                self.root_hash
             }
-        }
+        };
+        self.generations.bump(hash);
     }
 
     /// Removes a subscription; whether it was there.
@@ -117,11 +111,11 @@ impl Interest {
         let (removed, hash) = match place(pattern) {
             Place::Literal => {
                 let hash = self.hash(Part::Literal, pattern);
-                (self.literals.remove(hash, pattern, sub, |key| self.literal_hash(key)), hash)
+                (self.literals.remove(hash, sub), hash)
             }
             Place::Star { prefix } => {
                 let hash = self.hash(Part::Star, prefix);
-                (self.stars.remove(hash, pattern, sub, |key| self.star_hash(key)), hash)
+                (self.stars.remove(hash, sub), hash)
             }
             Place::Tree { first } => {
                 let hash = self.hash(Part::Tree, first);
@@ -151,7 +145,7 @@ impl Interest {
         let first = name.get(..outline.first.unwrap_or(name.len())).unwrap_or_default();
         Keys {
             name,
-            parent,
+            has_parent: parent.is_some(),
             is_broken: outline.is_broken,
             literal,
             star: self.hash(Part::Star, parent.unwrap_or_default()),
@@ -170,15 +164,15 @@ impl Interest {
         self.generations.is_current(stamp)
     }
 
-    /// Appends the subscriptions that want a subject, all of whose tokens are literal. One with an empty token is
-    /// wanted by nobody.
+    /// Appends the subscriptions that want a subject, all of whose tokens are literal, and perhaps others, whose subjects
+    /// hash alike: their connections know. One with an empty token is wanted by nobody.
     pub(crate) fn collect(&self, keys: &Keys<'_>, found: &mut Vec<SubRef>) {
         if keys.is_broken {
             return;
         }
-        self.literals.collect(keys.literal, |key| key == keys.name, found);
-        if let Some(prefix) = keys.parent {
-            self.stars.collect(keys.star, |key| key.strip_suffix(b".*") == Some(prefix), found);
+        self.literals.collect(keys.literal, found);
+        if keys.has_parent {
+            self.stars.collect(keys.star, found);
         }
         if let Some(tree) = self.tree(keys.tree) {
             tree.read(|tree| tree.collect(keys.name, found));
@@ -188,15 +182,6 @@ impl Interest {
 
     fn tree(&self, hash: u64) -> Option<&Shared<Trie>> {
         self.trees.get((hash >> 32) as usize % TREES)
-    }
-
-    fn literal_hash(&self, key: &[u8]) -> u64 {
-        self.hash(Part::Literal, key)
-    }
-
-    /// Of a whole `prefix.*`.
-    fn star_hash(&self, key: &[u8]) -> u64 {
-        self.hash(Part::Star, parent(key).unwrap_or_default())
     }
 
     #[inline]
@@ -251,12 +236,6 @@ impl Outline {
         outline.is_broken |= start == name.len();
         outline
     }
-}
-
-/// Everything before the last separator.
-fn parent(name: &[u8]) -> Option<&[u8]> {
-    let last = name.iter().rposition(|b| *b == subject::SEPARATOR)?;
-    name.get(..last)
 }
 
 /// A hash that an attacker who does not know the seed cannot steer.

@@ -112,10 +112,10 @@ impl Trie {
         loop {
             let Some(node) = self.nodes.get(at as usize) else { return };
             let Some(name) = rest else {
-                found.extend_from_slice(node.ends.as_slice());
+                node.ends.collect(found);
                 return;
             };
-            found.extend_from_slice(node.tails.as_slice());
+            node.tails.collect(found);
             let (token, below) = first_token(name);
             if node.star != NONE {
                 self.descend(node.star, below, found);

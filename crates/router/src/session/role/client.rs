@@ -15,7 +15,7 @@ use crate::router::{NewSub, SubscribeError};
 use crate::session::Tick;
 use crate::session::core::{Core, Memo, Phase};
 use crate::session::event::{Event, Refusal, SessionError};
-use crate::subs::Sid;
+use crate::subs::{Sid, Subscription};
 
 /// The queue group that the original keeps for itself.
 const SYSTEM_QUEUE: &[u8] = b"_sys_";
@@ -366,8 +366,9 @@ fn sid_for(core: &Core, reply: &[u8], tick: &mut Tick<'_>) -> Option<Sid> {
     if core.permissions.as_ref().is_some_and(|permissions| permissions.filters()) {
         // What it may not be sent by others counts here, as in the original; it is not among what matches.
         let state = core.conn.lock();
-        let own = state.subs.iter().find(|sub| sub.queue == 0 && subject::matches(&sub.subject, reply));
-        return own.map(|sub| sub.sid.clone());
+        let own =
+            |(subject, sub): &(&[u8], &Subscription)| sub.queue == 0 && subject::matches(subject, reply);
+        return state.subs.iter().find(own).map(|(_, sub)| sub.sid.clone());
     }
     let set = tick.worker.matches(&core.account, reply, &core.router);
     let target = set.plain.iter().find(|target| target.conn.cid() == core.conn.cid())?;
