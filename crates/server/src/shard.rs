@@ -111,9 +111,9 @@ async fn run(server: Arc<Server>, mut receiver: mpsc::Receiver<Accepted>, load: 
             continue;
         }
         let Ok(stream) = tokio::net::TcpStream::from_std(accepted.stream) else { continue };
-        let host = ShardHost(shard.clone());
+        let host = ShardHost { shard: shard.clone(), _seat: seat };
         match accepted.kind {
-            ConnectionType::Standard => client(&server, host, &peer.to_string(), stream, seat),
+            ConnectionType::Standard => client(&server, host, &peer.to_string(), stream),
             ConnectionType::WebSocket => {
                 let ours = server.clone();
                 tokio::task::spawn_local(websocket::serve(
@@ -121,7 +121,7 @@ async fn run(server: Arc<Server>, mut receiver: mpsc::Receiver<Accepted>, load: 
                     stream,
                     peer,
                     move |io, peer, carrier| {
-                        sit(pipe::connection(ours, host, (&peer, Some(carrier)), io), seat);
+                        sit(pipe::connection(ours, host, (&peer, Some(carrier)), io));
                     },
                 ));
             }
@@ -152,23 +152,21 @@ fn is_throttled(server: &Server, mut stream: &TcpStream) -> bool {
 }
 
 /// Runs a client that came by a plain socket, which may go on as TLS.
-fn client(server: &Arc<Server>, host: ShardHost, peer: &str, stream: tokio::net::TcpStream, seat: Seat) {
+fn client(server: &Arc<Server>, host: ShardHost, peer: &str, stream: tokio::net::TcpStream) {
     let setup = server.setup();
     let Some(tls) = &setup.tls else {
         let (inlet, outlet) = socket::split(stream, setup.options.log.max_traced);
-        return sit(Connection::new(server.clone(), host, (peer, None), inlet, outlet), seat);
+        return sit(Connection::new(server.clone(), host, (peer, None), inlet, outlet));
     };
     let carrier = Arc::new(Carrier::new(ConnectionType::Standard));
     let stream = Upgrade::new(stream, tls.clone(), carrier.clone());
-    sit(pipe::connection(server.clone(), host, (peer, Some(carrier)), stream), seat);
+    sit(pipe::connection(server.clone(), host, (peer, Some(carrier)), stream));
 }
 
-/// Runs a connection until it ends.
-fn sit(connection: impl Future<Output = ()> + 'static, seat: Seat) {
-    tokio::task::spawn_local(async move {
-        connection.await;
-        drop(seat);
-    });
+/// Runs a connection until it ends. As it is: an `async` block around it would keep it twice, once for the block and once
+/// for waiting.
+fn sit(connection: impl Future<Output = ()> + 'static) {
+    tokio::task::spawn_local(connection);
 }
 
 /// What the shard's tasks share.
@@ -182,25 +180,29 @@ pub(crate) struct Inner {
     earlier: Notify,
 }
 
-pub(crate) struct ShardHost(Rc<Inner>);
+/// A shard, as one of its connections has it.
+pub(crate) struct ShardHost {
+    shard: Rc<Inner>,
+    _seat: Seat,
+}
 
 impl Host for ShardHost {
     type Alarm = ShardAlarm;
 
     fn worker(&self) -> &Mutex<Worker> {
-        &self.0.worker
+        &self.shard.worker
     }
 
     fn alarm(&self) -> ShardAlarm {
-        let id = self.0.next_alarm.get();
-        self.0.next_alarm.set(id + 1);
-        ShardAlarm { shard: self.0.clone(), id, at: None }
+        let id = self.shard.next_alarm.get();
+        self.shard.next_alarm.set(id + 1);
+        ShardAlarm { shard: self.shard.clone(), id, at: None }
     }
 
     fn end_turn(&self, worker: &mut Worker, _: Instant) {
         if worker.is_dirty()
-            && !self.0.flush_due.replace(true)
-            && let Some(flusher) = &*self.0.flusher.borrow()
+            && !self.shard.flush_due.replace(true)
+            && let Some(flusher) = &*self.shard.flusher.borrow()
         {
             flusher.wake_by_ref();
         }
