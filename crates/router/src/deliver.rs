@@ -374,6 +374,6 @@ impl<'a> Parcel<'a> {
 /// connection is unlocked (see [`Worker::expired`]).
 #[cold]
 fn expire(target: &Target, state: &mut ConnState, worker: &mut Worker) {
-    let Some(sub) = state.subs.remove(target.slot) else { return };
-    worker.expired.push(Expired { account: state.grant.account.clone(), conn: target.conn.index(), sub });
+    let Some(ended) = state.subs.remove(target.slot) else { return };
+    worker.expired.push(Expired { account: state.grant.account.clone(), conn: target.conn.index(), ended });
 }

@@ -17,7 +17,7 @@ use crate::interest::{Generations, QueueNames, SubRef};
 use crate::limits::Limits;
 use crate::reason::CloseReason;
 use crate::snapshot::{ConnSnapshot, Totals};
-use crate::subs::{Ended, NewSubscription, Sid, Subscription};
+use crate::subs::{Ended, Sid, Subscription};
 use crate::worker::{Traffic, Worker};
 
 /// How a router is made.
@@ -412,8 +412,7 @@ impl Router {
             }
             let queue = self.queues.acquire(new.queue);
             let sid = Sid::new(new.sid);
-            let sub = NewSubscription { subject: new.subject, sid, serial, queue };
-            (state.subs.insert(sub), queue)
+            (state.subs.insert(new.subject, sid, serial, queue), queue)
         };
         let at = SubRef { conn: conn.index(), slot, serial, queue };
         account.interest().insert(new.subject, at);
@@ -451,7 +450,7 @@ impl Router {
     #[inline]
     pub(crate) fn settle(&self, worker: &mut Worker) {
         while let Some(expired) = worker.expired.pop() {
-            self.forget(expired.conn, &expired.account, &expired.sub);
+            self.forget(expired.conn, &expired.account, &expired.ended);
         }
     }
 

@@ -3,7 +3,7 @@
 /// Bytes of a piece. A longer text has one of its own.
 const PIECE: usize = 4096;
 
-/// Texts of any length, end to end in pieces: one that has an allocation of its own costs up to three times its length.
+/// Texts of any length, end to end in pieces. With an allocation for each, most of them would cost more than they hold.
 #[derive(Debug, Default)]
 pub(crate) struct Texts {
     pieces: Vec<Vec<u8>>,
@@ -18,24 +18,19 @@ pub(crate) struct Texts {
 pub(crate) struct Text {
     piece: u32,
     start: u16,
-    len: Len,
+    /// Its bytes, or [`WHOLE`].
+    len: u16,
 }
 
-/// How long a text is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Len(u16);
-
-impl Len {
-    /// As long as its piece, which holds nothing else.
-    const WHOLE: Self = Self(u16::MAX);
-}
+/// The length of a text that has a piece of its own: the piece's.
+const WHOLE: u16 = u16::MAX;
 
 impl Texts {
     pub(crate) fn add(&mut self, text: &[u8]) -> Text {
         self.bytes += text.len();
         if text.len() >= PIECE {
             self.pieces.push(text.to_vec());
-            return Text { piece: self.pieces.len() as u32 - 1, start: 0, len: Len::WHOLE };
+            return Text { piece: self.pieces.len() as u32 - 1, start: 0, len: WHOLE };
         }
         if self.pieces.last().is_none_or(|last| last.len() + text.len() > PIECE) {
             // Most connections have few subscriptions: the first piece grows as it is needed.
@@ -51,15 +46,15 @@ impl Texts {
             }
             last.extend_from_slice(text);
         }
-        Text { piece, start, len: Len(text.len() as u16) }
+        Text { piece, start, len: text.len() as u16 }
     }
 
     pub(crate) fn get(&self, text: Text) -> &[u8] {
         let piece = self.pieces.get(text.piece as usize).map(Vec::as_slice).unwrap_or_default();
         let start = usize::from(text.start);
         match text.len {
-            Len::WHOLE => piece,
-            Len(len) => piece.get(start..start + usize::from(len)).unwrap_or_default(),
+            WHOLE => piece,
+            len => piece.get(start..start + usize::from(len)).unwrap_or_default(),
         }
     }
 

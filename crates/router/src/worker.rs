@@ -39,7 +39,7 @@ pub(crate) struct Expired {
     pub(crate) account: Arc<Account>,
     /// The connection's place.
     pub(crate) conn: u32,
-    pub(crate) sub: Ended,
+    pub(crate) ended: Ended,
 }
 
 /// Messages and bytes (headers and payload) in and out.

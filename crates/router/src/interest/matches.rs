@@ -117,7 +117,7 @@ impl MatchSet {
         self.plain.clear();
         self.groups.clear();
         look.found.clear();
-        interest.collect(&keys, look.found);
+        let hashed = interest.collect(&keys, look.found);
         self.one_each = true;
         if look.found.is_empty() {
             return;
@@ -128,10 +128,10 @@ impl MatchSet {
         let twice = look.conns.windows(2).any(|two| matches!(two, [a, b] if a == b));
         self.one_each = !twice && look.found.iter().all(|sub| sub.queue == 0);
         look.router.conns().with(|conns| {
-            for sub in look.found.iter() {
+            for (at, sub) in look.found.iter().enumerate() {
                 let queue = || look.router.queue_name(sub.queue);
                 if let Some(conn) = conns.get(sub.conn)
-                    && conn.wants(subject, sub.slot, sub.serial)
+                    && (at >= hashed || conn.wants(subject, sub.slot, sub.serial))
                     && conn.may_receive(subject, queue)
                 {
                     self.add(conn.clone(), *sub);

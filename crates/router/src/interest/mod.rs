@@ -164,20 +164,23 @@ impl Interest {
         self.generations.is_current(stamp)
     }
 
-    /// Appends the subscriptions that want a subject, all of whose tokens are literal, and perhaps others, whose subjects
-    /// hash alike: their connections know. One with an empty token is wanted by nobody.
-    pub(crate) fn collect(&self, keys: &Keys<'_>, found: &mut Vec<SubRef>) {
+    /// Appends the subscriptions that want a subject, all of whose tokens are literal. One with an empty token is
+    /// wanted by nobody. So many of them, the first, were found by a hash, which another subject may share: their
+    /// connections know what they are on.
+    pub(crate) fn collect(&self, keys: &Keys<'_>, found: &mut Vec<SubRef>) -> usize {
         if keys.is_broken {
-            return;
+            return 0;
         }
         self.literals.collect(keys.literal, found);
         if keys.has_parent {
             self.stars.collect(keys.star, found);
         }
+        let hashed = found.len();
         if let Some(tree) = self.tree(keys.tree) {
             tree.read(|tree| tree.collect(keys.name, found));
         }
         self.root.read(|root| root.collect(keys.name, found));
+        hashed
     }
 
     fn tree(&self, hash: u64) -> Option<&Shared<Trie>> {

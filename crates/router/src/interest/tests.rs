@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use midge_wire::json::Info;
 use midge_wire::subject;
 use proptest::prelude::*;
 
 use super::{Generations, Interest, SubRef};
+use crate::local::Local;
+use crate::router::{Router, Settings};
+use crate::{Entrance, Limits};
 
 fn interest() -> Interest {
     Interest::new(7, Arc::new(Generations::new()))
@@ -89,4 +93,42 @@ fn unrelated_inboxes_leave_a_stamp_alone() {
         spoiled += u32::from(!interest.is_current(&stamp));
     }
     assert_eq!(spoiled, 0, "a stamp watches four of thousands of counters");
+}
+
+struct Idle;
+
+impl crate::Owner for Idle {
+    fn write(&self, _: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
+        unreachable!("nothing is written to a peer inside the process")
+    }
+
+    fn wake(&self) {}
+}
+
+/// Hashes that collide cannot be had, so a subscription is put where one would be whose subject hashes alike.
+#[test]
+fn who_was_found_by_a_hash_is_asked() {
+    let router = Router::new(Settings {
+        info: Info::default(),
+        limits: Limits::default(),
+        entrance: Entrance::default(),
+        seed: 7,
+        max_ended: 0,
+    });
+    let (account, worker) = (router.global_account(), router.worker());
+    #[expect(clippy::disallowed_methods, reason = "a test needs some instant, whichever")]
+    let now = std::time::Instant::now();
+    let local = Local::new(&router, worker.clone(), &account, Arc::new(Idle), now);
+    for subject in [&b"a.b"[..], b"a.*", b"a.>", b"*.b"] {
+        local.subscribe(subject, b"").unwrap();
+    }
+    let receivers = |name: &[u8]| worker.lock().matches(&account, name, &router).plain.len();
+    assert_eq!((receivers(b"a.b"), receivers(b"x.y")), (4, 0));
+    let conn = router.connections().first().unwrap().index();
+    for (slot, pattern) in [(0, &b"x.y"[..]), (1, b"x.*")] {
+        account.interest().insert(pattern, SubRef { conn, slot, serial: slot + 1, queue: 0 });
+    }
+    assert_eq!((receivers(b"a.b"), receivers(b"x.y")), (4, 0));
+    local.subscribe(b"x.y", b"").unwrap();
+    assert_eq!(receivers(b"x.y"), 1);
 }
