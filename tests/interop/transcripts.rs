@@ -14,7 +14,7 @@ use midge::router::{
     Arrival, ClientSession, Entrance, Event, Grant, Next, Owner, Permissions, Router, Settings, Tick,
     Verdict, Worker,
 };
-use midge::wire::json::Connect;
+use midge::wire::json::Credentials;
 use midge_testkit::process::{Process, program};
 use midge_testkit::raw::Raw;
 use serde_json::Value;
@@ -207,7 +207,7 @@ impl Ours {
             input.drain(..done.used);
             while let Some(event) = session.poll_event() {
                 if let Event::Authenticate(request) = event {
-                    let verdict = verdict(&self.options, &self.router, &request.connect);
+                    let verdict = verdict(&self.options, &self.router, &request.credentials);
                     session.handle_verdict(verdict, &mut tick);
                 }
             }
@@ -220,18 +220,18 @@ impl Ours {
 }
 
 /// Who somebody is, by a token, one user, or many with permissions.
-fn verdict(options: &Options, router: &Arc<Router>, connect: &Connect) -> Verdict {
+fn verdict(options: &Options, router: &Arc<Router>, claim: &Credentials) -> Verdict {
     let auth = &options.auth;
     let same = |want: &Option<Secret>, got: &str| want.as_ref().is_none_or(|want| want.reveal() == got);
-    let single = same(&auth.token, &connect.auth_token)
-        && auth.user.as_ref().is_none_or(|user| *user == connect.user)
-        && same(&auth.password, &connect.pass);
+    let single = same(&auth.token, &claim.auth_token)
+        && auth.user.as_ref().is_none_or(|user| *user == claim.user)
+        && same(&auth.password, &claim.pass);
     let mut users = options.users().map(|(_, user)| user).peekable();
     if users.peek().is_none() {
         return if single { Verdict::Welcome(router.anyone().clone()) } else { Verdict::Refused };
     }
     let known = users.find(|user| match &user.credential {
-        Credential::Password(name, secret) => *name == connect.user && secret.reveal() == connect.pass,
+        Credential::Password(name, secret) => *name == claim.user && secret.reveal() == claim.pass,
         Credential::Nkey(_) => false,
     });
     match known {

@@ -99,7 +99,7 @@ impl std::ops::AddAssign for Sent {
 pub(crate) struct ConnState {
     owner: Option<Arc<dyn Owner>>,
     pub(crate) out: Outbox,
-    pub(crate) mailbox: Option<Mailbox>,
+    pub(crate) mailbox: Option<Box<Mailbox>>,
     pub(crate) subs: SubTable,
     pub(crate) grant: Arc<Grant>,
     /// Where it may answer, if it may publish there only to answer.
@@ -114,11 +114,17 @@ pub(crate) struct ConnState {
     /// Whether it is known who the peer is.
     bound: bool,
     pub(crate) trace: bool,
-    /// Producers that wait until this connection has taken more.
-    stalled: Vec<Arc<dyn Owner>>,
-    pub(crate) stalls: u64,
+    /// Who has had to wait until this connection took more.
+    stalled: Option<Box<Stalled>>,
     /// Most bytes that may wait here.
     pub(crate) max_pending: usize,
+}
+
+/// Producers that wait, or have waited, for a connection.
+#[derive(Default)]
+struct Stalled {
+    now: Vec<Arc<dyn Owner>>,
+    count: u64,
 }
 
 /// Messages that were handed over.
@@ -185,8 +191,7 @@ impl Conn {
                 takes_info: false,
                 bound: false,
                 trace: false,
-                stalled: Vec::new(),
-                stalls: 0,
+                stalled: None,
                 max_pending: new.max_pending,
             }),
         }
@@ -414,10 +419,9 @@ impl Conn {
     fn release_stalled(&self) {
         let waiting = {
             let mut state = self.state.lock();
-            if state.stalled.is_empty() || (state.is_crowded() && state.closed.is_none()) {
-                return;
-            }
-            std::mem::take(&mut state.stalled)
+            let waits = state.closed.is_none() && state.is_crowded();
+            let Some(stalled) = state.stalled.as_mut().filter(|_| !waits) else { return };
+            std::mem::take(&mut stalled.now)
         };
         for owner in waiting {
             owner.wake();
@@ -431,8 +435,9 @@ impl Conn {
         if !state.is_crowded() || state.closed.is_some() {
             return false;
         }
-        state.stalls += 1;
-        state.stalled.push(owner);
+        let stalled = state.stalled.get_or_insert_default();
+        stalled.count += 1;
+        stalled.now.push(owner);
         true
     }
 
@@ -555,7 +560,12 @@ impl ConnState {
     /// Bytes that wait here, in whichever way.
     #[inline]
     pub(crate) fn waiting(&self) -> usize {
-        self.mailbox.as_ref().map_or(self.out.pending(), Mailbox::bytes)
+        self.mailbox.as_deref().map_or(self.out.pending(), Mailbox::bytes)
+    }
+
+    /// How often a producer has had to wait for this connection.
+    pub(crate) fn stalls(&self) -> u64 {
+        self.stalled.as_ref().map_or(0, |stalled| stalled.count)
     }
 
     #[inline]

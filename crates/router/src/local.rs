@@ -117,7 +117,7 @@ impl Local {
         let conn = router.connect(Kind::Local, Arrival::from("local"), &grant, owner, now);
         {
             let mut state = conn.lock();
-            state.mailbox = Some(Mailbox::default());
+            state.mailbox = Some(Box::default());
             state.headers = true;
         }
         Self { router: router.clone(), worker, account: account.clone(), conn, next_sid: Mutex::new(1) }

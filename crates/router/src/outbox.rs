@@ -92,10 +92,10 @@ pub(crate) struct Outbox {
     /// Whether the connection is on some worker's list of connections to write.
     dirty: bool,
     /// Since when the peer has not taken what it was offered.
-    blocked: Option<Blocked>,
+    blocked: Option<Box<Blocked>>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Blocked {
     since: Instant,
     /// Bytes that must leave before the clock starts anew.
@@ -129,7 +129,7 @@ impl Outbox {
 
     /// Since when a write has been held up by the peer.
     pub(crate) fn blocked_since(&self) -> Option<Instant> {
-        self.blocked.map(|blocked| blocked.since)
+        self.blocked.as_ref().map(|blocked| blocked.since)
     }
 
     /// Marks the connection as one to write; whether it was not marked before.
@@ -217,7 +217,7 @@ impl Outbox {
             return if self.pending > 0 { Landing::Again } else { Landing::Done };
         }
         if self.blocked.is_none() {
-            self.blocked = Some(Blocked { since: now, bytes: self.pending });
+            self.blocked = Some(Box::new(Blocked { since: now, bytes: self.pending }));
         }
         if !flight.last.is_empty() {
             flight.older.push_back(Chunk::Own(flight.last));

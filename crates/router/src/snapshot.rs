@@ -112,7 +112,7 @@ impl ConnSnapshot {
             rtt,
             pending_bytes: state.out.pending(),
             traffic,
-            stalls: state.stalls,
+            stalls: state.stalls(),
             grant: state.grant.clone(),
             tag: conn.tag().cloned(),
             hello: state.hello.clone(),

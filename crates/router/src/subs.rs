@@ -109,39 +109,48 @@ pub(crate) struct Ended {
 #[derive(Debug, Default)]
 pub(crate) struct SubTable {
     slots: Rows<Option<Subscription>>,
+    /// What delivering to them does not need. A connection without subscriptions has none of it.
+    names: Option<Box<Names>>,
+}
+
+/// What subscriptions are called.
+#[derive(Debug, Default)]
+struct Names {
     subjects: Texts,
-    free: Vec<u32>,
     by_sid: HashTable<u32>,
+    /// Places of subscriptions that have gone.
+    free: Vec<u32>,
 }
 
 impl SubTable {
     pub(crate) fn len(&self) -> usize {
-        self.by_sid.len()
+        self.names.as_ref().map_or(0, |names| names.by_sid.len())
     }
 
     pub(crate) fn find(&self, sid: &[u8]) -> Option<u32> {
-        self.by_sid.find(hash_sid(sid), |slot| self.sid(*slot) == sid).copied()
+        self.names.as_ref()?.by_sid.find(hash_sid(sid), |slot| sid_at(&self.slots, *slot) == sid).copied()
     }
 
     /// Adds a subscription whose sid is not in use; its place.
     pub(crate) fn insert(&mut self, subject: &[u8], sid: Sid, serial: u32, queue: u32) -> u32 {
+        let Self { slots, names } = self;
+        let Names { subjects, by_sid, free } = &mut **names.get_or_insert_default();
         let hash = hash_sid(sid.bytes());
-        let subject = self.subjects.add(subject);
+        let subject = subjects.add(subject);
         let sub = Some(Subscription { subject, sid, serial, queue, delivered: 0, max: 0 });
-        let slot = match self.free.pop() {
+        let slot = match free.pop() {
             Some(slot) => {
-                if let Some(free) = self.slots.get_mut(slot) {
+                if let Some(free) = slots.get_mut(slot) {
                     *free = sub;
                 }
                 slot
             }
             None => {
-                self.slots.push(sub);
-                (self.slots.len() - 1) as u32
+                slots.push(sub);
+                (slots.len() - 1) as u32
             }
         };
-        let slots = &self.slots;
-        self.by_sid.insert_unique(hash, slot, |slot| hash_sid(sid_at(slots, *slot)));
+        by_sid.insert_unique(hash, slot, |slot| hash_sid(sid_at(slots, *slot)));
         slot
     }
 
@@ -161,59 +170,60 @@ impl SubTable {
 
     fn subject(&self, slot: u32, serial: u32) -> Option<&[u8]> {
         let sub = self.slots.get(slot)?.as_ref().filter(|sub| sub.serial == serial)?;
-        Some(self.subjects.get(sub.subject))
+        Some(self.names.as_ref()?.subjects.get(sub.subject))
     }
 
     pub(crate) fn remove(&mut self, slot: u32) -> Option<Ended> {
-        let hash = hash_sid(self.sid(slot));
-        if let Ok(entry) = self.by_sid.find_entry(hash, |s| *s == slot) {
+        let Self { slots, names } = self;
+        let Names { subjects, by_sid, free } = &mut **names.as_mut()?;
+        if let Ok(entry) = by_sid.find_entry(hash_sid(sid_at(slots, slot)), |s| *s == slot) {
             entry.remove();
         }
-        let sub = self.slots.get_mut(slot)?.take()?;
-        let ended = ended(&self.subjects, slot, &sub);
-        self.subjects.forget(sub.subject);
-        self.free.push(slot);
-        if self.by_sid.is_empty() {
+        let sub = slots.get_mut(slot)?.take()?;
+        let ended = ended(subjects, slot, &sub);
+        subjects.forget(sub.subject);
+        free.push(slot);
+        if by_sid.is_empty() {
             *self = Self::default();
-        } else if self.subjects.is_wasteful() {
-            self.move_subjects();
+        } else if subjects.is_wasteful() {
+            move_subjects(slots, subjects);
         }
         Some(ended)
     }
 
-    /// Leaves behind what nobody needs any more. So many have gone since the last time that each of them paid for a
-    /// part of it.
-    #[cold]
-    fn move_subjects(&mut self) {
-        let mut fresh = Texts::default();
-        for sub in self.slots.iter_mut().flatten() {
-            sub.subject = fresh.add(self.subjects.get(sub.subject));
-        }
-        self.subjects = fresh;
-    }
-
     /// Removes those that `gone` says so of, by their subjects.
     pub(crate) fn remove_if(&mut self, gone: impl Fn(&[u8], &Subscription) -> bool) -> Vec<Ended> {
+        let Some(names) = &self.names else { return Vec::new() };
         let all = self.slots.iter().zip(0..).filter_map(|(sub, slot)| Some((sub.as_ref()?, slot)));
-        let found = all.filter(|(sub, _)| gone(self.subjects.get(sub.subject), sub));
+        let found = all.filter(|(sub, _)| gone(names.subjects.get(sub.subject), sub));
         let slots: Vec<u32> = found.map(|(_, slot)| slot).collect();
         slots.into_iter().filter_map(|slot| self.remove(slot)).collect()
     }
 
     /// Removes all.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Ended> + use<> {
-        let Self { slots, subjects, .. } = std::mem::take(self);
+        let Self { slots, names } = std::mem::take(self);
+        let subjects = names.map(|names| names.subjects).unwrap_or_default();
         slots.into_iter().zip(0..).filter_map(move |(sub, slot)| Some(ended(&subjects, slot, &sub?)))
     }
 
     /// All, each with its subject.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &Subscription)> {
-        self.slots.iter().flatten().map(|sub| (self.subjects.get(sub.subject), sub))
+        self.names.iter().flat_map(move |names| {
+            self.slots.iter().flatten().map(move |sub| (names.subjects.get(sub.subject), sub))
+        })
     }
+}
 
-    fn sid(&self, slot: u32) -> &[u8] {
-        sid_at(&self.slots, slot)
+/// Leaves behind what nobody needs any more. So many have gone since the last time that each of them paid for a part of
+/// it.
+#[cold]
+fn move_subjects(slots: &mut Rows<Option<Subscription>>, subjects: &mut Texts) {
+    let mut fresh = Texts::default();
+    for sub in slots.iter_mut().flatten() {
+        sub.subject = fresh.add(subjects.get(sub.subject));
     }
+    *subjects = fresh;
 }
 
 /// Whether `subject` is all of `name` but for the last token, and a `*`.
@@ -313,7 +323,7 @@ mod tests {
             }
         }
         assert_eq!((table.len(), table.iter().count()), (kept.len(), kept.len()));
-        assert!(kept.len() > 500 && !table.subjects.is_wasteful());
+        assert!(kept.len() > 500 && !table.names.as_ref().unwrap().subjects.is_wasteful());
         for (slot, n) in kept {
             assert_eq!(table.subject(slot, n), Some(subject(n).as_slice()));
         }

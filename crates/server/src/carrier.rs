@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use midge_router::{CloseReason, Conn, Tag};
-use midge_wire::json::Connect;
+use midge_wire::json::Credentials;
 use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use rustls::{ProtocolVersion, ServerConnection};
@@ -64,11 +64,11 @@ pub(crate) struct CookieValues {
 }
 
 impl CookieValues {
-    fn complete(&self, connect: &mut Connect) {
+    fn complete(&self, credentials: &mut Credentials) {
         for (said, cookie) in [
-            (&mut connect.user, &self.user),
-            (&mut connect.pass, &self.password),
-            (&mut connect.auth_token, &self.token),
+            (&mut credentials.user, &self.user),
+            (&mut credentials.pass, &self.password),
+            (&mut credentials.auth_token, &self.token),
         ] {
             if said.is_empty() {
                 said.clone_from(cookie);
@@ -100,8 +100,8 @@ impl Carrier {
     }
 
     /// Says by cookies what a CONNECT leaves open.
-    pub(crate) fn complete(&self, connect: &mut Connect) {
-        self.cookies.lock().complete(connect);
+    pub(crate) fn complete(&self, credentials: &mut Credentials) {
+        self.cookies.lock().complete(credentials);
     }
 
     /// Notes why the connection ended, and forgets what is secret: others may remember the connection for a while.

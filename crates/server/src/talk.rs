@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use midge_router::{ClientSession, CloseReason, Conn, Direction, Event, Quoted, Refusal, SessionError};
 use midge_wire::WireError;
-use midge_wire::json::Connect;
+use midge_wire::json::Credentials;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use tracing::{debug, error, info, trace, warn};
@@ -21,7 +21,7 @@ use crate::tls::HandshakeError;
 pub(crate) struct Talk {
     reason: Option<CloseReason>,
     /// Whom the peer says that it is, for those who are told that it is not: no secrets.
-    asked: Option<Connect>,
+    asked: Option<Box<Credentials>>,
 }
 
 /// A connection as log lines begin with it: address, number and, once it is known, what the client said of itself.
@@ -59,14 +59,14 @@ impl Talk {
     }
 
     /// Remembers whom the peer says that it is.
-    pub(crate) fn asked(&mut self, connect: &Connect) {
-        let mut asked = connect.clone();
+    pub(crate) fn asked(&mut self, credentials: &Credentials) {
+        let mut asked = credentials.clone();
         let token = !asked.auth_token.is_empty();
         asked.hide_secrets();
         if token {
             asked.auth_token = "[REDACTED]".to_owned();
         }
-        self.asked = Some(asked);
+        self.asked = Some(Box::new(asked));
     }
 
     /// Forgets whom the peer said that it is: now that is known.
@@ -115,7 +115,7 @@ impl Talk {
             }
             Event::Closed(reason, Some(SessionError::Authorization)) => {
                 self.reason = Some(reason);
-                let claimed = self.asked.as_ref().and_then(claimed);
+                let claimed = self.asked.as_deref().and_then(claimed);
                 let claimed = claimed.map(|who| format!(" - {who}")).unwrap_or_default();
                 error!("{name} - authentication error{claimed}");
             }
@@ -129,7 +129,7 @@ impl Talk {
     /// Logs the end of the connection.
     pub(crate) fn ended(&self, session: &ClientSession, server: &Server) {
         let reason = self.reason.unwrap_or(CloseReason::ClientClosed);
-        server.tell_disconnect(session.conn(), reason, self.asked.as_ref());
+        server.tell_disconnect(session.conn(), reason, self.asked.as_deref());
         debug!("{} - Client connection closed: {}", Name(session.conn()), reason.text());
     }
 }

@@ -23,9 +23,10 @@ enum State<V> {
     Verb,
     /// Among the blanks after the name.
     Blanks(V),
-    /// At the first byte of the arguments. `end` is the whole length (arguments, payload, CR LF) once the
-    /// arguments of a message are known.
-    Args(V, Option<(LineEnds, usize)>),
+    /// At the first byte of the arguments, whose end has not come yet.
+    Args(V),
+    /// At the first byte of a message's arguments, which end there.
+    Message(V, LineEnds),
     /// In what follows a PING, which is ignored up to the line's end.
     Junk(V),
 }
@@ -106,7 +107,8 @@ impl<G: Grammar> Decoder<G> {
                 Err(done) => return Ok(done),
             },
             State::Junk(verb) => return self.junk(verb, input, 0),
-            State::Args(verb, known) => (verb, 0, known),
+            State::Args(verb) => (verb, 0, None),
+            State::Message(verb, line) => (verb, 0, Some(line)),
         };
         self.args(verb, input, at, known)
     }
@@ -169,15 +171,15 @@ impl<G: Grammar> Decoder<G> {
         verb: G::Verb,
         input: &'a [u8],
         at: usize,
-        known: Option<(LineEnds, usize)>,
+        known: Option<LineEnds>,
     ) -> Result<Decoded<G::Op<'a>>, WireError> {
         let rest = input.get(at..).unwrap_or_default();
         let line = match known {
-            Some((line, _)) => line,
+            Some(line) => line,
             None => match self.line_end(rest)? {
                 Some(found) => found,
                 None => {
-                    self.state = State::Args(verb, None);
+                    self.state = State::Args(verb);
                     self.scanned = rest.len();
                     return Ok(Decoded::Incomplete { used: at, need: rest.len() + 1 });
                 }
@@ -202,7 +204,7 @@ impl<G: Grammar> Decoder<G> {
                 if rest.get(message - 2).is_some_and(|b| *b != b'\r') {
                     return Err(WireError::UnknownOperation);
                 }
-                self.state = State::Args(verb, Some((line, message)));
+                self.state = State::Message(verb, line);
                 Ok(Decoded::Incomplete { used: at, need: message })
             }
         }

@@ -124,11 +124,20 @@ pub struct Connect {
     /// 0, or 1 for a client that takes INFO at any time.
     pub protocol: i64,
     /// The client's own name for itself.
-    pub name: String,
+    pub name: Box<str>,
     /// The client library's language.
-    pub lang: String,
+    pub lang: Box<str>,
     /// The client library's version.
-    pub version: String,
+    pub version: Box<str>,
+    /// Who the client says that it is, if it says anything of that. Apart, because it is kept for a moment only.
+    pub credentials: Option<Box<Credentials>>,
+    /// Whether the long-gone wish for an account was expressed, which is refused.
+    pub wants_account: bool,
+}
+
+/// Who a client says that it is, and its proof. What was not said is empty.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Credentials {
     /// User name.
     pub user: String,
     /// Password.
@@ -141,8 +150,6 @@ pub struct Connect {
     pub sig: String,
     /// User JWT.
     pub jwt: String,
-    /// Whether the long-gone wish for an account was expressed, which is refused.
-    pub wants_account: bool,
 }
 
 impl Default for Connect {
@@ -154,15 +161,10 @@ impl Default for Connect {
             headers: false,
             no_responders: false,
             protocol: 0,
-            name: String::new(),
-            lang: String::new(),
-            version: String::new(),
-            user: String::new(),
-            pass: String::new(),
-            auth_token: String::new(),
-            nkey: String::new(),
-            sig: String::new(),
-            jwt: String::new(),
+            name: Box::default(),
+            lang: Box::default(),
+            version: Box::default(),
+            credentials: None,
             wants_account: false,
         }
     }
@@ -185,34 +187,33 @@ impl fmt::Debug for Connect {
     }
 }
 
-impl Connect {
-    /// Whether nothing is said of who the client is.
+impl fmt::Debug for Credentials {
+    /// Everything but the secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("user", &self.user)
+            .field("nkey", &self.nkey)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Credentials {
+    /// Whether nothing is said.
     #[must_use]
-    pub const fn is_anonymous(&self) -> bool {
-        self.user.is_empty()
-            && self.pass.is_empty()
-            && self.auth_token.is_empty()
-            && self.nkey.is_empty()
-            && self.sig.is_empty()
-            && self.jwt.is_empty()
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
 
     /// Forgets password, token, signature and JWT, for those who keep who the client says that it is.
     pub fn hide_secrets(&mut self) {
-        let Self { pass, auth_token, sig, jwt, .. } = self;
+        let Self { user: _, nkey: _, pass, auth_token, sig, jwt } = self;
         for secret in [pass, auth_token, sig, jwt] {
             *secret = String::new();
         }
     }
+}
 
-    /// Forgets user, password, token, key, signature and JWT, for those who keep the rest.
-    pub fn forget_secrets(&mut self) {
-        let Self { user, pass, auth_token, nkey, sig, jwt, .. } = self;
-        for secret in [user, pass, auth_token, nkey, sig, jwt] {
-            *secret = String::new();
-        }
-    }
-
+impl Connect {
     /// Reads the body of a CONNECT over the values that stand already.
     ///
     /// # Errors
@@ -264,6 +265,10 @@ impl<'de> Visitor<'de> for ConnectVisitor<'_> {
 }
 
 impl Connect {
+    fn said(&mut self) -> &mut Credentials {
+        self.credentials.get_or_insert_default()
+    }
+
     fn set<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
         match key {
             "verbose" => put(&mut self.verbose, map),
@@ -276,12 +281,12 @@ impl Connect {
             "name" => put(&mut self.name, map),
             "lang" => put(&mut self.lang, map),
             "version" => put(&mut self.version, map),
-            "user" => put(&mut self.user, map),
-            "pass" => put(&mut self.pass, map),
-            "auth_token" => put(&mut self.auth_token, map),
-            "nkey" => put(&mut self.nkey, map),
-            "sig" => put(&mut self.sig, map),
-            "jwt" => put(&mut self.jwt, map),
+            "user" => put(&mut self.said().user, map),
+            "pass" => put(&mut self.said().pass, map),
+            "auth_token" => put(&mut self.said().auth_token, map),
+            "nkey" => put(&mut self.said().nkey, map),
+            "sig" => put(&mut self.said().sig, map),
+            "jwt" => put(&mut self.said().jwt, map),
             "proxy_sig" => put(&mut String::new(), map),
             "account" => {
                 let mut account = String::new();
@@ -319,7 +324,8 @@ mod tests {
     #[test]
     fn missing_keys_take_the_defaults_and_case_does_not_matter() {
         let connect = read(r#"{"USER":"u","Verbose":false,"unknown":[1,{"x":2}],"lang":null}"#).unwrap();
-        assert_eq!((connect.user.as_str(), connect.verbose, connect.pedantic), ("u", false, true));
+        let user = connect.credentials.unwrap().user;
+        assert_eq!((user.as_str(), connect.verbose, connect.pedantic), ("u", false, true));
         assert_eq!(read("{}").unwrap(), Connect::default());
     }
 
@@ -327,7 +333,7 @@ mod tests {
     fn a_second_connect_builds_on_the_first() {
         let mut connect = read(r#"{"verbose":false,"name":"a"}"#).unwrap();
         connect.update(br#"{"echo":false}"#).unwrap();
-        assert_eq!((connect.verbose, connect.echo, connect.name.as_str()), (false, false, "a"));
+        assert_eq!((connect.verbose, connect.echo, &*connect.name), (false, false, "a"));
     }
 
     #[test]
@@ -340,8 +346,14 @@ mod tests {
 
     #[test]
     fn secrets_are_not_printed() {
-        let connect = read(r#"{"pass":"hush","auth_token":"hush","sig":"hush","jwt":"hush"}"#).unwrap();
+        let json = r#"{"user":"u","pass":"hush","auth_token":"hush","sig":"hush","jwt":"hush"}"#;
+        let connect = read(json).unwrap();
         assert!(!format!("{connect:?}").contains("hush"));
+        let mut credentials = *connect.credentials.unwrap();
+        let shown = format!("{credentials:?}");
+        assert!(shown.contains("\"u\"") && !shown.contains("hush"), "{shown}");
+        credentials.hide_secrets();
+        assert_eq!(credentials, Credentials { user: "u".into(), ..Credentials::default() });
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use midge_wire::json::Connect;
+use midge_wire::json::Credentials;
 use midge_wire::{Pub, encode};
 
 use super::Tick;
@@ -55,12 +55,14 @@ pub struct Core {
     pub(crate) nonce: Box<str>,
     pub(crate) phase: Phase,
     pub(crate) timers: Timers,
-    events: VecDeque<Event>,
+    #[expect(clippy::box_collection, reason = "nearly always there is none, and then it is a pointer")]
+    events: Option<Box<VecDeque<Event>>>,
     /// The last message's receivers: the next message often has the same.
     memo: Option<Memo>,
     in_msgs: u64,
     in_bytes: u64,
-    stall: Stall,
+    /// Whether this producer has been held back for the present input.
+    stall: Option<Box<Stall>>,
     pub(crate) trace: bool,
 }
 
@@ -73,7 +75,7 @@ pub(crate) struct Memo {
 }
 
 /// How long this producer may still be held back.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Stall {
     left: Duration,
     since: Option<Instant>,
@@ -96,11 +98,11 @@ impl Core {
             conn,
             limits,
             nonce: nonce.into(),
-            events: VecDeque::new(),
+            events: None,
             memo: None,
             in_msgs: 0,
             in_bytes: 0,
-            stall: Stall { left: STALL_BUDGET, since: None },
+            stall: None,
             trace: false,
         }
     }
@@ -174,7 +176,6 @@ impl Core {
     pub(crate) fn settle_counts(&mut self, tick: &mut Tick<'_>, active: bool) {
         tick.worker.counters.reads += 1;
         if active {
-            self.timers.heard = tick.now;
             self.conn.touch(tick.now);
         }
         if self.in_msgs == 0 {
@@ -191,24 +192,23 @@ impl Core {
     /// Until when this producer should wait for the consumer that the last message crowded, if for any.
     pub(crate) fn stalled_until(&mut self, tick: &mut Tick<'_>) -> Option<Instant> {
         let crowded = tick.worker.crowded.take()?;
-        if self.stall.left.is_zero() || !crowded.stall(&self.conn) {
+        let left = self.stall.as_ref().map_or(STALL_BUDGET, |stall| stall.left);
+        if left.is_zero() || !crowded.stall(&self.conn) {
             return None;
         }
         let wait = if crowded.pending() >= self.limits.max_pending { STALL_FULL } else { STALL };
         tick.worker.counters.stalls += 1;
-        self.stall.since = Some(tick.now);
-        Some(tick.now + wait.min(self.stall.left))
+        self.stall = Some(Box::new(Stall { left, since: Some(tick.now) }));
+        Some(tick.now + wait.min(left))
     }
 
     /// Begins with another piece of input: new bytes, or the rest after a stall.
     pub(crate) fn begin_input(&mut self, now: Instant) {
-        self.stall = match self.stall.since {
-            Some(since) => {
-                let left = self.stall.left.saturating_sub(now.saturating_duration_since(since));
-                Stall { left, since: None }
-            }
-            None => Stall { left: STALL_BUDGET, since: None },
-        };
+        self.stall = self.stall.take().and_then(|mut stall| {
+            let since = stall.since.take()?;
+            stall.left = stall.left.saturating_sub(now.saturating_duration_since(since));
+            Some(stall)
+        });
     }
 
     /// Appends bytes for the peer.
@@ -262,26 +262,28 @@ impl Core {
     }
 
     pub(crate) fn emit(&mut self, event: Event) {
-        if self.events.len() < MAX_EVENTS || !matches!(event, Event::Refused(_)) {
-            self.events.push_back(event);
+        let events = self.events.get_or_insert_default();
+        if events.len() < MAX_EVENTS || !matches!(event, Event::Refused(_)) {
+            events.push_back(event);
         }
     }
 
     pub(crate) fn next_event(&mut self) -> Option<Event> {
-        let event = self.events.pop_front()?;
-        if self.events.is_empty() {
+        let events = self.events.as_mut()?;
+        let event = events.pop_front();
+        if events.is_empty() {
             // An idle connection keeps no memory for them.
-            self.events = VecDeque::new();
+            self.events = None;
         }
-        Some(event)
+        event
     }
 
     /// Asks the driver who the peer is.
-    pub(crate) fn ask(&mut self, connect: Connect) {
+    pub(crate) fn ask(&mut self, credentials: Credentials) {
         self.timers.auth = None;
         self.phase = Phase::Authenticating;
         let nonce = self.nonce.to_string();
-        self.emit(Event::Authenticate(Box::new(AuthRequest { connect, nonce })));
+        self.emit(Event::Authenticate(Box::new(AuthRequest { credentials, nonce })));
     }
 
     /// Takes up who the peer was found to be. Its subscriptions must be gone.
@@ -338,7 +340,8 @@ impl Core {
             self.fail(SessionError::WriteDeadline, tick);
             return Silence::Wait;
         }
-        let silence = self.timers.check(now, self.ping_interval(), self.limits.max_pings_out);
+        let heard = self.conn.last_activity();
+        let silence = self.timers.check(now, heard, self.ping_interval(), self.limits.max_pings_out);
         if silence == Silence::Stale {
             tick.worker.counters.stale_connections += 1;
             self.fail(SessionError::Stale, tick);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use midge_wire::WireError;
-use midge_wire::json::Connect;
+use midge_wire::json::Credentials;
 
 use crate::grant::Grant;
 use crate::reason::CloseReason;
@@ -26,14 +26,14 @@ pub enum Event {
 /// Who the peer says it is.
 pub struct AuthRequest {
     /// What its CONNECT says.
-    pub connect: Connect,
+    pub credentials: Credentials,
     /// What it was to sign; empty when nothing was asked.
     pub nonce: String,
 }
 
 impl fmt::Debug for AuthRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AuthRequest").field("connect", &self.connect).finish_non_exhaustive()
+        f.debug_struct("AuthRequest").field("credentials", &self.credentials).finish_non_exhaustive()
     }
 }
 

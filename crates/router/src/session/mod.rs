@@ -20,7 +20,7 @@ mod timers;
 use std::sync::Arc;
 use std::time::Instant;
 
-use midge_wire::json::Connect;
+use midge_wire::json::Credentials;
 use midge_wire::{Decoded, Decoder, encode};
 
 use self::core::{Core, Phase};
@@ -127,7 +127,7 @@ impl<R: Role> Session<R> {
                 Phase::Authenticating => break Next::Verdict,
                 Phase::AwaitConnect if self.breaks_silence(input.get(done.used..).unwrap_or_default()) => {
                     if self.core.conn.entrance().anonymous {
-                        self.core.ask(Connect::default());
+                        self.core.ask(Credentials::default());
                         break Next::Verdict;
                     }
                     self.core.fail(SessionError::Authorization, tick);

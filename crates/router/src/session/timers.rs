@@ -18,8 +18,6 @@ pub(crate) struct Timers {
     pub(crate) pings_out: u32,
     /// When the last PING left.
     pinged: Option<Instant>,
-    /// When the peer last sent something that shows that it lives.
-    pub(crate) heard: Instant,
 }
 
 /// What to do about the peer's silence.
@@ -35,13 +33,7 @@ pub(crate) enum Silence {
 
 impl Timers {
     pub(crate) fn new(now: Instant, interval: Duration, auth: Option<Duration>) -> Self {
-        Self {
-            auth: auth.map(|timeout| now + timeout),
-            ping: now + interval,
-            pings_out: 0,
-            pinged: None,
-            heard: now,
-        }
+        Self { auth: auth.map(|timeout| now + timeout), ping: now + interval, pings_out: 0, pinged: None }
     }
 
     pub(crate) fn next(&self) -> Instant {
@@ -55,14 +47,20 @@ impl Timers {
         self.ping = now + first + first / 5 * spread.min(1023) / 1024;
     }
 
-    /// Decides about the peer's silence when the time for it has come.
-    pub(crate) fn check(&mut self, now: Instant, interval: Duration, max_out: u32) -> Silence {
+    /// Decides about the peer's silence when the time for it has come. `heard` is when it last showed that it lives.
+    pub(crate) fn check(
+        &mut self,
+        now: Instant,
+        heard: Instant,
+        interval: Duration,
+        max_out: u32,
+    ) -> Silence {
         if now < self.ping {
             return Silence::Wait;
         }
         self.ping = now + interval;
         let measured = self.pinged.is_some_and(|at| now.duration_since(at) < MEASURE_EVERY);
-        if measured && now.saturating_duration_since(self.heard) < interval {
+        if measured && now.saturating_duration_since(heard) < interval {
             return Silence::Wait;
         }
         if self.pings_out >= max_out {
@@ -95,11 +93,11 @@ mod tests {
     fn a_silent_peer_is_asked_and_then_given_up() {
         let start = now();
         let mut timers = Timers::new(start, SECOND, None);
-        assert_eq!(timers.check(start, SECOND, 2), Silence::Wait);
+        assert_eq!(timers.check(start, start, SECOND, 2), Silence::Wait);
         for n in 1..=2 {
-            assert_eq!(timers.check(start + SECOND * n, SECOND, 2), Silence::Ping);
+            assert_eq!(timers.check(start + SECOND * n, start, SECOND, 2), Silence::Ping);
         }
-        assert_eq!(timers.check(start + SECOND * 3, SECOND, 2), Silence::Stale);
+        assert_eq!(timers.check(start + SECOND * 3, start, SECOND, 2), Silence::Stale);
     }
 
     #[test]
@@ -108,11 +106,11 @@ mod tests {
         let mut timers = Timers::new(start, SECOND * 10, None);
         timers.restart(start, SECOND * 10, true, 0);
         assert_eq!(timers.next(), start + SECOND * 2);
-        assert_eq!(timers.check(start + SECOND * 2, SECOND * 10, 2), Silence::Ping);
+        assert_eq!(timers.check(start + SECOND * 2, start, SECOND * 10, 2), Silence::Ping);
         assert_eq!(timers.pong(start + SECOND * 3), Some(SECOND));
-        timers.heard = start + SECOND * 11;
-        assert_eq!(timers.check(start + SECOND * 12, SECOND * 10, 2), Silence::Wait);
-        assert_eq!(timers.check(start + SECOND * 22, SECOND * 10, 2), Silence::Ping);
+        let heard = start + SECOND * 11;
+        assert_eq!(timers.check(start + SECOND * 12, heard, SECOND * 10, 2), Silence::Wait);
+        assert_eq!(timers.check(start + SECOND * 22, heard, SECOND * 10, 2), Silence::Ping);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 
 use midge_identity::challenge;
 use midge_router::{AccountLimits, Grant, Permissions, Router, Tag, Verdict};
-use midge_wire::json::Connect;
+use midge_wire::json::Credentials;
 use parking_lot::Mutex;
 use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
@@ -25,7 +25,7 @@ use crate::options::{ConnectionType, Credential, Options, Secret, UserOptions, W
 /// Passwords that are hashed at the same time. Hashing is meant to take long; it must not take every thread.
 const HASHING: usize = 2;
 
-/// Everybody who may connect.
+/// Everybody who may claim.
 #[derive(Debug)]
 pub(crate) struct Directory {
     users: HashMap<String, User>,
@@ -106,12 +106,12 @@ impl Login {
 }
 
 /// Whom somebody says that he is, for log lines; nothing secret.
-pub(crate) fn claimed(connect: &Connect) -> Option<String> {
-    if !connect.nkey.is_empty() {
-        Some(format!("Nkey \"{}\"", connect.nkey.escape_debug()))
-    } else if !connect.user.is_empty() {
-        Some(format!("User \"{}\"", connect.user.escape_debug()))
-    } else if !connect.auth_token.is_empty() {
+pub(crate) fn claimed(claim: &Credentials) -> Option<String> {
+    if !claim.nkey.is_empty() {
+        Some(format!("Nkey \"{}\"", claim.nkey.escape_debug()))
+    } else if !claim.user.is_empty() {
+        Some(format!("User \"{}\"", claim.user.escape_debug()))
+    } else if !claim.auth_token.is_empty() {
         Some("Token \"[REDACTED]\"".to_owned())
     } else {
         None
@@ -214,7 +214,7 @@ impl Directory {
     }
 
     /// Finds out who somebody is.
-    pub(crate) fn decide(&self, connect: &Connect, caller: Caller<'_>) -> Decision {
+    pub(crate) fn decide(&self, claim: &Credentials, caller: Caller<'_>) -> Decision {
         let Caller { nonce, carrier, .. } = caller;
         let kind = carrier.map_or(ConnectionType::Standard, |carrier| carrier.kind);
         let door = self.door(kind);
@@ -222,25 +222,24 @@ impl Directory {
         if !door.asks {
             return Decision::Now(Verdict::Welcome(self.anyone.clone()));
         }
-        if !connect.nkey.is_empty() && self.has_nkeys() {
-            return self.decide_key(connect, nonce, kind).unwrap_or(refused);
+        if !claim.nkey.is_empty() && self.has_nkeys() {
+            return self.decide_key(claim, nonce, kind).unwrap_or(refused);
         }
         if self.users.is_empty() {
-            return self.decide_simple(door, connect, caller);
+            return self.decide_simple(door, claim, caller);
         }
         if door.maps {
-            return self.decide_certificate(connect, caller, kind);
+            return self.decide_certificate(claim, caller, kind);
         }
-        let says_nothing =
-            connect.user.is_empty() && connect.pass.is_empty() && connect.auth_token.is_empty();
+        let says_nothing = claim.user.is_empty() && claim.pass.is_empty() && claim.auth_token.is_empty();
         if says_nothing {
             let grant = self.stranger(kind).cloned();
             return grant.map_or(refused, |grant| Decision::Now(Verdict::Welcome(grant)));
         }
-        if connect.user.is_empty() {
-            return self.decide_simple(door, connect, caller);
+        if claim.user.is_empty() {
+            return self.decide_simple(door, claim, caller);
         }
-        match self.users.get(&connect.user).filter(|user| user.may_come_by(kind)) {
+        match self.users.get(&claim.user).filter(|user| user.may_come_by(kind)) {
             Some(user) => match &user.options.credential {
                 Credential::Password(name, secret) => {
                     // Without a password, he is whom a certificate names, and by nothing else.
@@ -249,7 +248,7 @@ impl Directory {
                         debug!("User {name:?} requires a client certificate");
                         return refused;
                     }
-                    self.compare(secret, &connect.pass, &user.grant, caller)
+                    self.compare(secret, &claim.pass, &user.grant, caller)
                 }
                 Credential::Nkey(_) => refused,
             },
@@ -257,11 +256,11 @@ impl Directory {
         }
     }
 
-    fn decide_key(&self, connect: &Connect, nonce: &str, kind: ConnectionType) -> Option<Decision> {
-        let user = self.users.get(&connect.nkey).filter(|user| user.may_come_by(kind))?;
+    fn decide_key(&self, claim: &Credentials, nonce: &str, kind: ConnectionType) -> Option<Decision> {
+        let user = self.users.get(&claim.nkey).filter(|user| user.may_come_by(kind))?;
         let Credential::Nkey(key) = &user.options.credential else { return None };
         let needs_proof = self.door(kind).stranger != Some(Stranger::User(key.to_string()));
-        if needs_proof && let Err(why) = challenge::verify(key, nonce, &connect.sig) {
+        if needs_proof && let Err(why) = challenge::verify(key, nonce, &claim.sig) {
             debug!("Nkey \"{key}\": {why}");
             return None;
         }
@@ -275,7 +274,7 @@ impl Directory {
             .any(|kind| self.door(kind).maps && user.may_come_by(kind))
     }
 
-    fn decide_simple(&self, door: &Door, connect: &Connect, caller: Caller<'_>) -> Decision {
+    fn decide_simple(&self, door: &Door, claim: &Credentials, caller: Caller<'_>) -> Decision {
         let grant = |login: Login, user: &str| {
             let grant =
                 Grant { user: user.into(), tag: Some(Arc::new(login) as Tag), ..Grant::clone(&self.anyone) };
@@ -284,17 +283,17 @@ impl Directory {
         match (&door.token, &door.single) {
             (Some(token), _) => {
                 let grant = grant(Login::Token(token.clone()), "[REDACTED]");
-                self.compare(token, &connect.auth_token, &grant, caller)
+                self.compare(token, &claim.auth_token, &grant, caller)
             }
-            (None, Some((name, secret))) if *name == connect.user => {
+            (None, Some((name, secret))) if *name == claim.user => {
                 let grant = grant(Login::Single(name.clone(), secret.clone()), name);
-                self.compare(secret, &connect.pass, &grant, caller)
+                self.compare(secret, &claim.pass, &grant, caller)
             }
             _ => Decision::Now(Verdict::Refused),
         }
     }
 
-    fn decide_certificate(&self, connect: &Connect, caller: Caller<'_>, kind: ConnectionType) -> Decision {
+    fn decide_certificate(&self, claim: &Credentials, caller: Caller<'_>, kind: ConnectionType) -> Decision {
         let facts = caller.carrier.and_then(|carrier| carrier.tls.get());
         let Some(certificate) = facts.and_then(|facts| facts.peer.first()) else {
             debug!("User required in cert, no peer certificates found");
@@ -305,11 +304,11 @@ impl Directory {
         let Some(user) = user_of(certificate, names).and_then(|name| self.users.get(&name)) else {
             return Decision::Now(Verdict::Refused);
         };
-        if !connect.user.is_empty() {
-            warn!("User {:?} found in connect proto, but user required from cert", connect.user);
+        if !claim.user.is_empty() {
+            warn!("User {:?} found in connect proto, but user required from cert", claim.user);
         }
         match &user.options.credential {
-            Credential::Password(_, secret) => self.compare(secret, &connect.pass, &user.grant, caller),
+            Credential::Password(_, secret) => self.compare(secret, &claim.pass, &user.grant, caller),
             Credential::Nkey(_) => Decision::Now(Verdict::Refused),
         }
     }

@@ -2,6 +2,8 @@ use midge_conf::NoFiles;
 use midge_router::{Entrance, Limits, Settings};
 use midge_wire::json::Info;
 
+use midge_wire::json::Connect;
+
 use super::*;
 use crate::options::apply_file;
 
@@ -21,16 +23,16 @@ fn directory(text: &str) -> (Directory, Arc<Router>) {
     (Directory::new(&options, &router), router)
 }
 
-fn connect(json: &str) -> Connect {
+fn credentials(json: &str) -> Credentials {
     let mut connect = Connect::default();
     connect.update(json.as_bytes()).unwrap();
-    connect
+    connect.credentials.map(|credentials| *credentials).unwrap_or_default()
 }
 
 /// The account and user that somebody is let in as.
 fn decide(directory: &Directory, json: &str, carrier: Option<&Carrier>) -> Option<(String, String)> {
     let verdict =
-        match directory.decide(&connect(json), Caller { peer: "127.0.0.1:1", nonce: "nonce", carrier }) {
+        match directory.decide(&credentials(json), Caller { peer: "127.0.0.1:1", nonce: "nonce", carrier }) {
             Decision::Now(verdict) => verdict,
             Decision::Later(verdict) => {
                 let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -154,7 +156,7 @@ fn a_change_of_the_options_meets_those_who_are_there() {
     };
     let (before, router) = directory(&text("x", ""));
     let Decision::Now(Verdict::Welcome(grant)) = before.decide(
-        &connect(r#"{"user":"a","pass":"x"}"#),
+        &credentials(r#"{"user":"a","pass":"x"}"#),
         Caller { peer: "127.0.0.1:1", nonce: "", carrier: None },
     ) else {
         panic!("a is known")
@@ -182,7 +184,7 @@ fn nothing_secret_is_printed() {
     let (directory, _) =
         directory("authorization { users: [{ user: a, pass: hush }] }, websocket { port: 1, no_tls: true }");
     assert!(!format!("{directory:?}").contains("hush"));
-    assert_eq!(claimed(&connect(r#"{"auth_token":"hush"}"#)).as_deref(), Some("Token \"[REDACTED]\""));
+    assert_eq!(claimed(&credentials(r#"{"auth_token":"hush"}"#)).as_deref(), Some("Token \"[REDACTED]\""));
 }
 
 #[test]

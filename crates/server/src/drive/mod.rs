@@ -108,7 +108,7 @@ pub(crate) struct Connection<H: Host, I: Inlet, O: Outlet> {
     /// What is more than a plain socket about the connection.
     carrier: Option<Arc<Carrier>>,
     /// Who the peer is, while that is being found out.
-    verdict: Option<Pending>,
+    verdict: Option<Box<Pending>>,
     inlet: I,
     outlet: Arc<O>,
     input: Input,
@@ -193,10 +193,10 @@ impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O> {
             let next = self.eat(now);
             self.follow(next, now);
         }
-        if let Some(Pending { verdict, setup }) = &mut self.verdict
-            && let Poll::Ready(verdict) = verdict.as_mut().poll(cx)
+        if let Some(pending) = &mut self.verdict
+            && let Poll::Ready(verdict) = pending.verdict.as_mut().poll(cx)
         {
-            let setup = setup.clone();
+            let setup = pending.setup.clone();
             self.verdict = None;
             self.take_up(verdict, &setup, now);
             self.wait = Wait::Bytes;
@@ -311,18 +311,18 @@ impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O> {
             match event {
                 Event::Authenticate(mut request) => {
                     if let Some(carrier) = &self.carrier {
-                        carrier.complete(&mut request.connect);
+                        carrier.complete(&mut request.credentials);
                     }
-                    self.talk.asked(&request.connect);
+                    self.talk.asked(&request.credentials);
                     let setup = self.server.setup();
                     let caller = Caller {
                         peer: self.session.conn().peer(),
                         nonce: &request.nonce,
                         carrier: self.carrier.as_deref(),
                     };
-                    match setup.directory.decide(&request.connect, caller) {
+                    match setup.directory.decide(&request.credentials, caller) {
                         Decision::Now(verdict) => self.take_up(verdict, &setup, now),
-                        Decision::Later(verdict) => self.verdict = Some(Pending { verdict, setup }),
+                        Decision::Later(verdict) => self.verdict = Some(Box::new(Pending { verdict, setup })),
                     }
                 }
                 Event::Connected => {

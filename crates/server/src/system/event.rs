@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use midge_router::{Conn, Kind};
-use midge_wire::json::Connect;
+use midge_wire::json::Credentials;
 use serde::Serialize;
 
 use super::ServerInfo;
@@ -80,9 +80,9 @@ impl Client {
             id: conn.cid(),
             acc: account.clone(),
             user: user.to_owned(),
-            name: hello.name,
-            lang: hello.lang,
-            ver: hello.version,
+            name: hello.name.into(),
+            lang: hello.lang.into(),
+            ver: hello.version.into(),
             rtt: None,
             stop: None,
             name_tag: account,
@@ -99,12 +99,12 @@ impl Client {
 }
 
 /// Whom a client said that it was: what a refused one is called.
-pub(super) fn asked_user(connect: &Connect) -> String {
-    if !connect.nkey.is_empty() {
-        connect.nkey.clone()
-    } else if !connect.user.is_empty() {
-        connect.user.clone()
-    } else if !connect.auth_token.is_empty() {
+pub(super) fn asked_user(asked: &Credentials) -> String {
+    if !asked.nkey.is_empty() {
+        asked.nkey.clone()
+    } else if !asked.user.is_empty() {
+        asked.user.clone()
+    } else if !asked.auth_token.is_empty() {
         "[REDACTED]".to_owned()
     } else {
         String::new()

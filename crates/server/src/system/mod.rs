@@ -129,7 +129,7 @@ impl Server {
         &self,
         conn: &Conn,
         reason: CloseReason,
-        asked: Option<&midge_wire::json::Connect>,
+        asked: Option<&midge_wire::json::Credentials>,
     ) {
         let Some(system) = self.system() else { return };
         let grant = conn.grant();

@@ -204,16 +204,16 @@ impl Client {
             headers: connect.headers && core.limits.headers,
             no_responders: connect.no_responders,
         };
-        let claims = connect.clone();
-        connect.forget_secrets();
+        let credentials = connect.credentials.take().unwrap_or_default();
+        let wants_account = connect.wants_account;
         self.hello = Some(Arc::new(connect));
-        if claims.wants_account {
+        if wants_account {
             return Err(SessionError::Authorization);
         }
         // What was said of that the first time still holds, and has been found to be so.
-        let again = !first && claims.is_anonymous();
+        let again = !first && credentials.is_empty();
         if core.conn.entrance().asks && !again {
-            core.ask(claims);
+            core.ask(*credentials);
             return Ok(Flow::Verdict);
         }
         if again {
