@@ -499,6 +499,12 @@ impl Conn {
         self.state.lock()
     }
 
+    /// The same, if nobody else has it just now.
+    #[inline]
+    pub(crate) fn try_lock(&self) -> Option<parking_lot::MutexGuard<'_, ConnState>> {
+        self.state.try_lock()
+    }
+
     pub(crate) const fn index(&self) -> u32 {
         self.index
     }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use arrayvec::ArrayVec;
 use bytes::Bytes;
 use midge_wire::{Pub, encode};
+use parking_lot::MutexGuard;
 
 use crate::account::Account;
 use crate::conn::{Conn, ConnState, Direction, Kind, Sent};
@@ -18,8 +19,8 @@ use crate::worker::{Expired, Worker};
 /// Frames from this size on are copied once for all receivers instead of once for each.
 const SHARE_BYTES: usize = 16 * 1024;
 
-/// Most messages that are handed over together.
-const LENGTH: usize = 32;
+/// Most messages that are handed over together: as many as a `u32` has bits.
+const LENGTH: usize = u32::BITS as usize;
 /// Bytes of a line behind the subject, at most, if there is no reply subject.
 const HEAD: usize = 300;
 
@@ -62,6 +63,14 @@ struct Traced {
     ended: Option<Vec<u8>>,
 }
 
+/// What one member of a queue group gets of a train.
+struct Share<'g> {
+    target: &'g Target,
+    state: MutexGuard<'g, ConnState>,
+    /// The messages: one bit for each of the train.
+    bits: u32,
+}
+
 impl Delivery<'_> {
     /// Hands messages on one subject to the receivers of a set in which each is another connection (see
     /// [`MatchSet::is_one_each`]); how often that was. The caller counts (see [`Worker::sent`]).
@@ -70,50 +79,89 @@ impl Delivery<'_> {
     /// processor's cache once. Nobody can tell, because nobody gets two copies of a message.
     pub(crate) fn run_all(&self, train: &Train<'_>, set: &MatchSet, worker: &mut Worker) -> Sent {
         let mut sent = Sent::default();
-        if !train.is_empty() {
-            for target in &set.plain {
-                sent += self.offer_all(target, train, set, worker);
-            }
+        if train.is_empty() {
+            return sent;
+        }
+        let most = train.most(set);
+        for target in &set.plain {
+            let mut state = target.conn.lock();
+            sent += if self.takes_all(target, &mut state, most) {
+                load(target, state, train.iter(), set, worker)
+            } else {
+                drop(state);
+                self.offer_each(target, train, set, worker)
+            };
+        }
+        for group in &set.groups {
+            sent += self.share_out(group, train, set, worker);
         }
         sent
     }
 
-    /// Hands the messages to `target`; how many it took.
-    #[inline]
-    fn offer_all(&self, target: &Target, train: &Train<'_>, set: &MatchSet, worker: &mut Worker) -> Sent {
-        let mut handed = Sent::default();
-        let conn = &target.conn;
-        if !self.echo && conn.cid() == self.from.cid() {
-            return handed;
-        }
-        let mut guard = conn.lock();
-        let state = &mut *guard;
-        let roomy = state.has_room_for(train.most(set));
-        let Some(sub) = state.subs.get_mut(target.slot, target.serial) else { return handed };
-        if !roomy || sub.max > 0 || state.mailbox.is_some() || state.trace {
-            drop(guard);
-            return self.offer_each(target, train, set, worker);
-        }
-        let before = state.out.pending();
-        let mut room = Room { out: &mut state.out, pool: worker.pool() };
-        for message in train {
-            let with_headers = state.headers && message.header_len.unwrap_or(0) > 0;
-            handed.add(Parcel::new(message, set).append(&sub.sid, with_headers, &mut room));
-        }
-        sub.delivered += handed.msgs;
-        state.sent += handed;
-        let pending = state.out.pending();
-        let fresh = state.out.mark_dirty();
-        drop(guard);
-        worker.note(conn, before, pending, fresh);
-        handed
+    /// Whether `target` takes that many bytes of messages, and nothing can happen to it meanwhile.
+    #[inline(always)]
+    fn takes_all(&self, target: &Target, state: &mut ConnState, most: usize) -> bool {
+        (self.echo || target.conn.cid() != self.from.cid())
+            && state.has_room_for(most)
+            && state.mailbox.is_none()
+            && !state.trace
+            && state.subs.get_mut(target.slot, target.serial).is_some_and(|sub| sub.max == 0)
     }
 
-    /// The same one by one, as anything may happen after each.
+    /// Hands each message to one member, any of them, and to another one where that does not take it.
+    #[inline(never)]
+    fn share_out(&self, group: &Group, train: &Train<'_>, set: &MatchSet, worker: &mut Worker) -> Sent {
+        let mut sent = Sent::default();
+        let chosen: ArrayVec<u32, LENGTH> =
+            train.iter().map(|_| worker.random_below(group.members.len()) as u32).collect();
+        if let Some(shares) = self.shares(group, &chosen, train.most(set)) {
+            for Share { target, state, bits } in shares {
+                let its = train.iter().enumerate().filter(|(at, _)| bits >> at & 1 == 1).map(|(_, its)| its);
+                sent += load(target, state, its, set, worker);
+            }
+            return sent;
+        }
+        for (message, first) in train.iter().zip(chosen) {
+            let mut parcel = Parcel::new(message, set);
+            self.offer_one(group, first as usize, &mut parcel, worker);
+            sent += parcel.sent;
+        }
+        sent
+    }
+
+    /// The chosen members, locked; `None` if one of them may not take its share. What another one would get instead
+    /// could then come after later messages, which that one has already.
+    fn shares<'g>(
+        &self,
+        group: &'g Group,
+        chosen: &[u32],
+        most: usize,
+    ) -> Option<ArrayVec<Share<'g>, LENGTH>> {
+        let mut shares = ArrayVec::new();
+        let mut done = 0_u32;
+        for (at, member) in chosen.iter().enumerate() {
+            if done >> at & 1 == 1 {
+                continue;
+            }
+            let bits =
+                chosen.iter().enumerate().fold(0, |bits, (at, it)| bits | u32::from(it == member) << at);
+            done |= bits;
+            let target = group.members.get(*member as usize)?;
+            // Not waited for: others may hold that lock and wait for one that is held here.
+            let mut state = target.conn.try_lock()?;
+            if !self.takes_all(target, &mut state, most) {
+                return None;
+            }
+            shares.push(Share { target, state, bits });
+        }
+        Some(shares)
+    }
+
+    /// Hands the messages to `target` one by one, as anything may happen after each; how many it took.
     #[cold]
     fn offer_each(&self, target: &Target, train: &Train<'_>, set: &MatchSet, worker: &mut Worker) -> Sent {
         let mut handed = Sent::default();
-        for message in train {
+        for message in train.iter() {
             let mut parcel = Parcel::new(message, set);
             self.offer(target, &mut parcel, worker);
             handed += parcel.sent;
@@ -128,15 +176,15 @@ impl Delivery<'_> {
             self.offer(target, &mut parcel, worker);
         }
         for group in &set.groups {
-            self.offer_one(group, &mut parcel, worker);
+            let first = worker.random_below(group.members.len());
+            self.offer_one(group, first, &mut parcel, worker);
         }
         parcel.sent
     }
 
-    /// Hands the message to one member, beginning with any of them.
+    /// Hands the message to one member: the `first`, or else the next that takes it.
     #[inline(never)]
-    fn offer_one(&self, group: &Group, parcel: &mut Parcel<'_>, worker: &mut Worker) {
-        let first = worker.random_below(group.members.len());
+    fn offer_one(&self, group: &Group, first: usize, parcel: &mut Parcel<'_>, worker: &mut Worker) {
         let (front, back) = group.members.split_at_checked(first).unwrap_or_default();
         for target in back.iter().chain(front) {
             if self.offer(target, parcel, worker) {
@@ -229,6 +277,33 @@ impl Delivery<'_> {
     }
 }
 
+/// Appends messages for a receiver that takes them all (see [`Delivery::takes_all`]); how many there were.
+#[inline(always)]
+fn load<'m>(
+    target: &Target,
+    mut guard: MutexGuard<'_, ConnState>,
+    messages: impl Iterator<Item = &'m Pub<'m>>,
+    set: &MatchSet,
+    worker: &mut Worker,
+) -> Sent {
+    let mut handed = Sent::default();
+    let state = &mut *guard;
+    let Some(sub) = state.subs.get_mut(target.slot, target.serial) else { return handed };
+    let before = state.out.pending();
+    let mut room = Room { out: &mut state.out, pool: worker.pool() };
+    for message in messages {
+        let with_headers = state.headers && message.header_len.unwrap_or(0) > 0;
+        handed.add(Parcel::new(message, set).append(&sub.sid, with_headers, &mut room));
+    }
+    sub.delivered += handed.msgs;
+    state.sent += handed;
+    let pending = state.out.pending();
+    let fresh = state.out.mark_dirty();
+    drop(guard);
+    worker.note(&target.conn, before, pending, fresh);
+    handed
+}
+
 /// Messages on one subject, none of them large, that one publisher sent without asking for replies.
 #[derive(Debug, Default)]
 pub(crate) struct Train<'a> {
@@ -260,6 +335,10 @@ impl<'a> Train<'a> {
         self.messages.is_empty()
     }
 
+    fn iter<'t>(&'t self) -> std::slice::Iter<'t, Pub<'a>> {
+        self.messages.iter()
+    }
+
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
@@ -267,15 +346,6 @@ impl<'a> Train<'a> {
     /// More bytes than they take in an outbox.
     const fn most(&self, set: &MatchSet) -> usize {
         self.bytes + self.messages.len() * (set.line_with_headers().len() + HEAD)
-    }
-}
-
-impl<'t, 'a> IntoIterator for &'t Train<'a> {
-    type Item = &'t Pub<'a>;
-    type IntoIter = std::slice::Iter<'t, Pub<'a>>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.messages.iter()
     }
 }
 

@@ -126,7 +126,7 @@ impl MatchSet {
         look.conns.extend(look.found.iter().map(|sub| sub.conn));
         look.conns.sort_unstable();
         let twice = look.conns.windows(2).any(|two| matches!(two, [a, b] if a == b));
-        self.one_each = !twice && look.found.iter().all(|sub| sub.queue == 0);
+        self.one_each = !twice;
         look.router.conns().with(|conns| {
             for (at, sub) in look.found.iter().enumerate() {
                 let queue = || look.router.queue_name(sub.queue);

@@ -29,6 +29,30 @@ fn each_queue_group_gets_a_message_once() {
 }
 
 #[test]
+fn a_group_shares_what_comes_at_once() {
+    const NOT_TO_ITSELF: &str = "CONNECT {\"verbose\":false,\"pedantic\":false,\"echo\":false}\r\n";
+    let house = House::new();
+    let many = house.peer("SUB work g 1\r\n");
+    let few = house.peer("SUB work g 2\r\nUNSUB 2 5\r\n");
+    let traced = house.peer("SUB work g 3\r\n");
+    traced.session.conn().set_trace(true);
+    let mut publisher = house.peer(&format!("{NOT_TO_ITSELF}SUB work g 4\r\n"));
+    let all: String = (100..400).map(|n| message("work", &n.to_string())).collect();
+    house.say(&mut publisher, &all);
+    let heard = [&many, &few, &traced, &publisher].map(|peer| {
+        let heard = peer.heard();
+        let numbers: Vec<u32> = heard.lines().filter_map(|line| line.parse().ok()).collect();
+        assert!(numbers.is_sorted(), "{numbers:?}");
+        numbers
+    });
+    assert!(heard[0].len() > 50 && heard[2].len() > 50);
+    assert_eq!((heard[1].len(), heard[3].len()), (5, 0));
+    let mut all = heard.concat();
+    all.sort_unstable();
+    assert_eq!(all, (100..400).collect::<Vec<_>>(), "each once");
+}
+
+#[test]
 fn a_member_that_has_gone_is_passed_over() {
     let house = House::new();
     let first = house.peer("SUB work g 1\r\n");
@@ -213,6 +237,7 @@ fn what_all_hear(sayings: &[String], at_once: bool) -> Vec<BTreeMap<String, Stri
         "SUB a.c 9\r\nUNSUB 9 3\r\nSUB t.b 10\r\nUNSUB 10 20\r\n".to_owned(),
         "SUB t.* 11\r\n".to_owned(),
         format!("{quiet}SUB t.> 12\r\n"),
+        "SUB t.b g 13\r\nUNSUB 13 30\r\n".to_owned(),
     ];
     let receivers: Vec<Peer> = receivers.iter().map(|text| house.peer(text)).collect();
     let mut publisher = house.peer("SUB a.b 3\r\nSUB t.b 4\r\n");
