@@ -115,7 +115,7 @@ fn server(folder: &Path, suite: &str, begins: &str) -> Outcome<(String, PathBuf)
     let home = folder.join(format!("debian-{suite}"));
     let program = home.join("root/usr/sbin/nats-server");
     if !program.is_file() {
-        download(&home, suite)?;
+        download(&home, suite, &["nats-server"])?;
     }
     let version = version_of(&program)?;
     if version.starts_with(begins) {
@@ -126,9 +126,9 @@ fn server(folder: &Path, suite: &str, begins: &str) -> Outcome<(String, PathBuf)
     ))
 }
 
-/// Downloads and unpacks the package by apt, with lists of its own, so that nothing of the system is touched.
-fn download(home: &Path, suite: &str) -> Outcome {
-    eprintln!("fetching nats-server of Debian's {suite}");
+/// Downloads and unpacks packages by apt, with lists of its own, so that nothing of the system is touched.
+pub(crate) fn download(home: &Path, suite: &str, packages: &[&str]) -> Outcome {
+    eprintln!("fetching {} of Debian's {suite}", packages.join(", "));
     let fail = |error: std::io::Error| format!("{}: {error}", home.display());
     for part in ["lists/partial", "cache/archives/partial", "root"] {
         fs::create_dir_all(home.join(part)).map_err(fail)?;
@@ -152,12 +152,16 @@ fn download(home: &Path, suite: &str) -> Outcome {
         sh::read(&mut command)
     };
     apt(&["update"])?;
-    apt(&["download", "nats-server"])?;
-    let packages = fs::read_dir(home).map_err(fail)?.flatten().map(|entry| entry.path());
-    let package =
-        packages.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "deb"));
-    let package = package.ok_or("apt downloaded nothing")?;
-    sh::read(&mut cmd("dpkg", &["-x", &package.display().to_string(), &path("root")]))?;
+    apt(&[&["download"], packages].concat())?;
+    let files = fs::read_dir(home).map_err(fail)?.flatten().map(|entry| entry.path());
+    let is_package = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "deb");
+    let files: Vec<PathBuf> = files.filter(is_package).collect();
+    if files.len() < packages.len() {
+        return Err(format!("apt downloaded {} of {} packages", files.len(), packages.len()));
+    }
+    for file in files {
+        sh::read(&mut cmd("dpkg", &["-x", &file.display().to_string(), &path("root")]))?;
+    }
     Ok(())
 }
 

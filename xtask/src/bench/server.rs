@@ -1,69 +1,121 @@
 //! The server that is measured, and what the kernel says of it.
 
 use std::fs;
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::io;
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use midge_testkit::process::Process;
-use midge_testkit::raw::Raw;
+use midge_testkit::carrier::{self, Carrier};
+use midge_testkit::process::{Folder, Process};
 use midge_testkit::tls::Authority;
 use rustix::thread::CpuSet;
 use rustls::ClientConfig;
 
+use super::dialect::{Dialect, Wanted};
 use crate::sh::Outcome;
 
-const HELLO: &str = "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"protocol\":1,\
-                     \"user\":\"bench\",\"pass\":\"bench\"}\r\n";
+/// How long a server may take for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server's program.
+#[derive(Debug)]
 pub(crate) struct Kind {
     pub(crate) name: String,
     pub(crate) program: PathBuf,
+    /// Where its libraries are, if not where all are.
+    pub(crate) libraries: Option<PathBuf>,
+    pub(crate) dialect: Dialect,
+}
+
+/// What a server is started with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Setup {
+    /// As it comes, or with this configuration of a NATS server.
+    Plain(&'static str),
+    /// TLS must be spoken.
+    Tls,
 }
 
 /// A running server, alone on the first processor while the generator has the others.
-pub(crate) struct Server(Process);
+#[derive(Debug)]
+pub(crate) struct Server {
+    running: Running,
+    dialect: Dialect,
+    trust: Option<Arc<ClientConfig>>,
+}
+
+#[derive(Debug)]
+enum Running {
+    Nats(Process),
+    Broker(Broker),
+}
+
+/// A server that says in no way known here when it is ready. Killed when it is dropped.
+#[derive(Debug)]
+struct Broker {
+    child: Child,
+    port: u16,
+    _folder: Folder,
+}
 
 impl Server {
-    /// A server with that configuration, or without one.
-    pub(crate) fn start(kind: &Kind, config: &str) -> Outcome<Self> {
-        Self::apart(|| match config {
-            "" => Process::start(&kind.program, &[]),
-            config => Process::with_config(&kind.program, config),
-        })
-    }
-
-    /// A server to which TLS must be spoken.
-    pub(crate) fn with_tls(kind: &Kind, authority: &Authority) -> Outcome<Self> {
-        let identity = authority.server("server");
-        let (certificate, key) = (&identity.certificate, &identity.key);
-        let config = format!("tls {{ cert_file: \"{certificate}\", key_file: \"{key}\", timeout: 10 }}");
-        Self::apart(|| Process::with_config(&kind.program, &config))
-    }
-
-    fn apart(start: impl FnOnce() -> Process) -> Outcome<Self> {
+    pub(crate) fn start(kind: &Kind, setup: Setup) -> Outcome<Self> {
         // A child begins where its parent may run.
         pin(Side::Server)?;
-        let process = start();
+        let started = Self::start_here(kind, setup);
         pin(Side::Generator)?;
-        Ok(Self(process))
+        started
     }
 
-    /// A client that speaks TLS, has connected, and heard a PONG.
-    pub(crate) fn tls_client(&self, trust: &Arc<ClientConfig>) -> Raw {
-        let mut client = Raw::connect_tls(self.0.port(), trust);
-        client.send(HELLO.as_bytes());
-        client.sync();
-        client
+    fn start_here(kind: &Kind, setup: Setup) -> Outcome<Self> {
+        let mut trust = None;
+        let running = match (kind.dialect, setup) {
+            (Dialect::Nats, Setup::Plain("")) => Running::Nats(Process::start(&kind.program, &[])),
+            (Dialect::Nats, Setup::Plain(config)) => {
+                Running::Nats(Process::with_config(&kind.program, config))
+            }
+            (Dialect::Nats, Setup::Tls) => {
+                let authority = Authority::new();
+                let mut config = (*authority.trusting(None, &[])).clone();
+                // Every handshake is a whole one.
+                config.resumption = rustls::client::Resumption::disabled();
+                trust = Some(Arc::new(config));
+                let identity = authority.server("server");
+                let (certificate, key) = (&identity.certificate, &identity.key);
+                let config =
+                    format!("tls {{ cert_file: \"{certificate}\", key_file: \"{key}\", timeout: 10 }}");
+                Running::Nats(Process::with_config(&kind.program, &config))
+            }
+            (Dialect::Mqtt | Dialect::Resp, _) => Running::Broker(Broker::start(kind)?),
+        };
+        Ok(Self { running, dialect: kind.dialect, trust })
+    }
+
+    pub(crate) const fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        match &self.running {
+            Running::Nats(process) => process.pid(),
+            Running::Broker(broker) => broker.child.id(),
+        }
+    }
+
+    pub(crate) const fn port(&self) -> u16 {
+        match &self.running {
+            Running::Nats(process) => process.port(),
+            Running::Broker(broker) => broker.port,
+        }
     }
 
     /// Nanoseconds of processor time that all of its threads have had.
     pub(crate) fn cpu(&self) -> Outcome<u64> {
-        let folder = format!("/proc/{}/task", self.0.pid());
+        let folder = format!("/proc/{}/task", self.pid());
         let fail = |error: io::Error| format!("{folder}: {error}");
         let mut sum = 0;
         for task in fs::read_dir(&folder).map_err(fail)?.flatten() {
@@ -74,47 +126,114 @@ impl Server {
         Ok(sum)
     }
 
+    /// Resident bytes.
+    pub(crate) fn memory(&self) -> Outcome<u64> {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+        kib.map(|kib| kib * 1024).ok_or_else(|| format!("{path} has no VmRSS"))
+    }
+
     /// Resident bytes, once they stay what they are.
-    pub(crate) fn settled_memory(&self) -> u64 {
-        let mut last = self.0.memory();
+    pub(crate) fn settled_memory(&self) -> Outcome<u64> {
+        let mut last = self.memory()?;
         for _ in 0..20 {
             thread::sleep(Duration::from_millis(500));
-            let now = self.0.memory();
+            let now = self.memory()?;
             if now.abs_diff(last) * 200 <= now {
-                return now;
+                return Ok(now);
             }
             last = now;
         }
-        last
+        Ok(last)
     }
 
-    /// A client that has connected, sent `more`, and heard the PONG after it.
-    pub(crate) fn client(&self, more: &str) -> Outcome<TcpStream> {
-        let open = || -> io::Result<TcpStream> {
-            let mut stream = TcpStream::connect(("127.0.0.1", self.0.port()))?;
-            stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-            stream.write_all(format!("{HELLO}{more}PING\r\n").as_bytes())?;
-            wait_for_pong(&mut stream)?;
-            stream.set_read_timeout(None)?;
-            Ok(stream)
+    /// A client that has connected, subscribed to that, and heard that all of it has been done.
+    pub(crate) fn client(&self, wanted: &[Wanted]) -> Outcome<Box<dyn Carrier>> {
+        let more: Vec<u8> = wanted.iter().flat_map(|wanted| self.dialect.subscribe(wanted)).collect();
+        let open = || -> io::Result<Box<dyn Carrier>> {
+            let mut socket = TcpStream::connect(("127.0.0.1", self.port()))?;
+            socket.set_nodelay(true)?;
+            socket.set_read_timeout(Some(PATIENCE))?;
+            let mut client: Box<dyn Carrier> = match &self.trust {
+                None => Box::new(socket),
+                Some(trust) => {
+                    hear_until(&mut socket, |heard| heard.ends_with(b"\r\n"))?;
+                    Box::new(carrier::tls(socket, trust))
+                }
+            };
+            client.write_all(&[self.dialect.hello(), more].concat())?;
+            self.sync(&mut *client)?;
+            Ok(client)
         };
-        open().map_err(|error| format!("a client of {:?}: {error}", self.0.pid()))
+        open().map_err(|error| format!("a client of {}: {error}", self.port()))
+    }
+
+    /// Waits until the server has done everything that this client sent.
+    pub(crate) fn sync(&self, client: &mut dyn Carrier) -> io::Result<()> {
+        client.write_all(self.dialect.ping())?;
+        hear_until(client, |heard| self.dialect.is_answered(heard))
     }
 }
 
-/// Reads up to the PONG. What follows it (an INFO) is read as part of the traffic before the counting begins.
-fn wait_for_pong(stream: &mut TcpStream) -> io::Result<()> {
+/// Reads until it is enough.
+fn hear_until(from: &mut dyn Carrier, is_enough: impl Fn(&[u8]) -> bool) -> io::Result<()> {
     let mut heard = Vec::new();
     let mut piece = [0; 4096];
-    while !heard.windows(6).any(|window| window == b"PONG\r\n") {
-        let len = stream.read(&mut piece)?;
+    while !is_enough(&heard) {
+        let len = from.read(&mut piece)?;
         if len == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         heard.extend_from_slice(piece.get(..len).unwrap_or_default());
     }
     Ok(())
+}
+
+impl Broker {
+    fn start(kind: &Kind) -> Outcome<Self> {
+        let fail = |error: io::Error| format!("{}: {error}", kind.name);
+        // Nobody else takes it within the moment until the server does.
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).map_err(fail)?.port();
+        let folder = Folder::new("broker");
+        let config = match kind.dialect {
+            Dialect::Mqtt => format!(
+                "listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n\
+                 max_queued_bytes 0\nset_tcp_nodelay true\n"
+            ),
+            _ => format!(
+                "bind 127.0.0.1\nport {port}\nsave \"\"\nappendonly no\nmaxclients 20000\n\
+                 client-output-buffer-limit pubsub 0 0 0\n"
+            ),
+        };
+        let path = folder.file("broker.conf", &config);
+        let mut command = Command::new(&kind.program);
+        match kind.dialect {
+            Dialect::Mqtt => command.args(["-c", &path]),
+            _ => command.arg(&path),
+        };
+        if let Some(libraries) = &kind.libraries {
+            command.env("LD_LIBRARY_PATH", libraries);
+        }
+        command.current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut broker = Self { child: command.spawn().map_err(fail)?, port, _folder: folder };
+        let until = Instant::now() + PATIENCE;
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            if broker.child.try_wait().map_err(fail)?.is_some() || Instant::now() > until {
+                return Err(format!("{} does not start", kind.name));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(broker)
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 enum Side {
