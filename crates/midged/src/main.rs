@@ -10,6 +10,9 @@ use midge::log::Log;
 use midge::options::Options;
 use midge::{OptionsSource, Server};
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 use crate::flags::{Command, Reader, Ready};
 
 fn main() -> ExitCode {

@@ -46,6 +46,7 @@ mod account;
 mod conn;
 mod conns;
 mod deliver;
+mod ended;
 mod grant;
 mod interest;
 mod limits;

@@ -1,6 +1,5 @@
 //! What all connections of one server share.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
@@ -12,6 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::account::{Account, GLOBAL, SYSTEM};
 use crate::conn::{Conn, Kind, NewConn, Owner};
 use crate::conns::{ConnTable, Conns};
+use crate::ended::{self, EndedConns};
 use crate::grant::{Arrival, Entrance, Grant};
 use crate::interest::{Generations, QueueNames, SubRef};
 use crate::limits::Limits;
@@ -35,9 +35,6 @@ pub struct Settings {
     pub max_ended: usize,
 }
 
-/// Subscriptions that are remembered of each ended connection.
-const REMEMBERED_SUBS: usize = 32;
-
 /// The accounts, connections and limits of one server.
 #[derive(Debug)]
 pub struct Router {
@@ -56,7 +53,7 @@ pub struct Router {
     next_cid: AtomicU64,
     next_serial: AtomicU32,
     workers: Mutex<Vec<Arc<Mutex<Worker>>>>,
-    ended: Mutex<VecDeque<ConnSnapshot>>,
+    ended: Mutex<EndedConns>,
     max_ended: usize,
 }
 
@@ -115,7 +112,7 @@ impl Router {
             next_cid: AtomicU64::new(1),
             next_serial: AtomicU32::new(1),
             workers: Mutex::new(Vec::new()),
-            ended: Mutex::new(VecDeque::new()),
+            ended: Mutex::new(EndedConns::new(settings.max_ended)),
             max_ended: settings.max_ended,
         })
     }
@@ -373,12 +370,8 @@ impl Router {
     pub(crate) fn disconnect(&self, conn: &Conn, account: &Account) {
         if conn.kind() == Kind::Client {
             if self.max_ended > 0 {
-                let snapshot = ConnSnapshot::of(conn, self, REMEMBERED_SUBS);
-                let mut ended = self.ended.lock();
-                if ended.len() >= self.max_ended {
-                    ended.pop_front();
-                }
-                ended.push_back(snapshot);
+                let snapshot = ConnSnapshot::of(conn, self, ended::SUBSCRIPTIONS_EACH);
+                self.ended.lock().push(snapshot);
             }
             self.clients.open.fetch_sub(1, Ordering::Relaxed);
         }

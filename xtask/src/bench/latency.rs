@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::crowd::{Crowd, Ear, write_all};
 use super::dialect::{Said, Wanted};
-use super::server::{Kind, Server, Setup};
+use super::server::{Awake, Kind, Server, Setup};
 use super::{Effort, Sample, part};
 use crate::sh::Outcome;
 
@@ -50,6 +50,7 @@ fn run(
     config: &'static str,
     stalls: bool,
 ) -> Outcome<Vec<Duration>> {
+    let _awake = Awake::start()?;
     let server = Server::start(kind, Setup::Plain(config))?;
     let fail = |error: io::Error| format!("messages one by one: {error}");
     let listening =
@@ -97,6 +98,7 @@ fn run(
 
 /// One message at a time to many: processor time for each delivery, and what of 99 % the last receiver heard within.
 pub(crate) fn last_of_many(kind: &Kind, receivers: usize, effort: &Effort) -> Outcome<Sample> {
+    let _awake = Awake::start()?;
     let server = Server::start(kind, Setup::Plain(""))?;
     let fail = |error: io::Error| format!("one message to many: {error}");
     let listening = (0..receivers).map(|_| Ok((server.client(&[Wanted::new(SUBJECT)])?, Ear::default())));

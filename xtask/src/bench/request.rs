@@ -7,7 +7,7 @@ use midge_testkit::carrier::Carrier;
 
 use super::crowd::{Crowd, Ear, write_all};
 use super::dialect::Wanted;
-use super::server::{Kind, Server, Setup};
+use super::server::{Awake, Kind, Server, Setup};
 use super::{Effort, Sample, part};
 use crate::sh::Outcome;
 
@@ -44,6 +44,7 @@ pub(crate) fn open(kind: &Kind, requests: &Requests, effort: &Effort) -> Outcome
 }
 
 fn run(kind: &Kind, requests: &Requests, effort: &Effort) -> Outcome<(Vec<Duration>, f64, f64)> {
+    let _awake = Awake::start()?;
     let server = Server::start(kind, Setup::Plain(""))?;
     let mut parties = Parties::new(&server, requests)?;
     let fail = |error: io::Error| format!("a request: {error}");

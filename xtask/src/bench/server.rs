@@ -40,6 +40,30 @@ pub(crate) enum Setup {
     Tls,
 }
 
+/// Keeps the servers' processor from sleeping. Dropped, it ends.
+///
+/// A hypervisor halts a virtual processor that is idle, and may take milliseconds to wake it: that would be all that is
+/// seen of how long messages take.
+#[derive(Debug)]
+pub(crate) struct Awake(Child);
+
+impl Awake {
+    pub(crate) fn start() -> Outcome<Self> {
+        pin(Side::Server)?;
+        // Whatever else wants the processor has it at once.
+        let started = Command::new("chrt").args(["--idle", "0", "sh", "-c", "while :; do :; done"]).spawn();
+        pin(Side::Generator)?;
+        started.map(Self).map_err(|error| format!("chrt (Debian: util-linux): {error}"))
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A running server, alone on the first processor while the generator has the others.
 #[derive(Debug)]
 pub(crate) struct Server {

@@ -21,8 +21,8 @@ const WARM_UP: f64 = 0.5;
 const PING: u64 = 6;
 /// How long everything may take to arrive after the last message was sent.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Subscriptions that a churning client has at a time.
-const CHURNING: u64 = 50;
+/// Subscriptions that a churning client begins, and ends, at once.
+const CHURNING: u64 = 100;
 
 /// Who publishes what, and who hears it.
 #[derive(Debug, Clone, Copy)]
@@ -247,18 +247,21 @@ impl Churner {
         Ok(Self { client: server.client(&[])?, begun: 0, next: 0 })
     }
 
-    /// Begins subscriptions until there have been so many, and ends as many older ones.
+    /// Begins subscriptions until there have been so many, some at once, and ends as many older ones.
     fn go_on(&mut self, wanted: u64) -> io::Result<()> {
-        let mut text = String::new();
-        while self.begun < wanted {
-            text += &format!("SUB churn.{} {}\r\n", self.next, self.next);
-            if let Some(old) = self.next.checked_sub(CHURNING) {
-                text += &format!("UNSUB {old}\r\n");
+        while self.begun + CHURNING <= wanted {
+            let mut text = String::new();
+            for number in self.next..self.next + CHURNING {
+                text += &format!("SUB churn.{number} {number}\r\n");
+                if let Some(old) = number.checked_sub(CHURNING) {
+                    text += &format!("UNSUB {old}\r\n");
+                }
             }
-            self.begun += 1;
-            self.next += 1;
+            self.client.write_all(text.as_bytes())?;
+            self.begun += CHURNING;
+            self.next += CHURNING;
         }
-        self.client.write_all(text.as_bytes())
+        Ok(())
     }
 }
 

@@ -274,7 +274,7 @@ pub(crate) const WORKLOADS: [Workload; 31] = [
             subscribe: |n| vec![Wanted::new(format!("bench.{n}"))],
             message: |publisher, _| Said::new(format!("bench.{publisher}"), 16),
             rate: 200_000,
-            block: 1024,
+            block: 4096,
             churn: 10_000,
             ..PLAIN
         }),
