@@ -17,7 +17,7 @@ const USAGE: &str = "cargo xtask <verb>
 
   verify                        all that must hold: format, tidy, clippy, tests, interop, docs (what CI runs)
   fix                           format, and make generated documentation anew
-  test [layer]                  tests of one layer: unit, doc, interop, or all of them
+  test [layer]                  tests of one layer: unit, doc, model, interop, or all of them
   interop [--suite async-nats]  stock clients and servers against midged, or a client's own test suite
           [--sessions N] [--seed N] [--against VERSION]    only the differential tester
   fuzz [target] [--seconds N]   coverage-guided fuzzing of the parsers; without a target, of each

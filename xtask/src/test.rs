@@ -3,19 +3,21 @@
 use std::process::Command;
 
 use crate::interop;
-use crate::sh::{self, Outcome, cargo};
+use crate::sh::{self, Outcome, cargo, root};
 
 pub(crate) fn run(arguments: &[String]) -> Outcome {
     match arguments.first().map_or("all", String::as_str) {
         "unit" => unit(),
         "doc" => sh::run(&mut cargo(&["test", "--doc", "--workspace", "--quiet"])),
+        "model" => model(),
         "interop" => interop::all(),
         "all" => {
             unit()?;
             sh::run(&mut cargo(&["test", "--doc", "--workspace", "--quiet"]))?;
+            model()?;
             interop::all()
         }
-        other => Err(format!("no layer is called '{other}': use unit, doc, interop or all")),
+        other => Err(format!("no layer is called '{other}': use unit, doc, model, interop or all")),
     }
 }
 
@@ -23,6 +25,12 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
 fn unit() -> Outcome {
     sh::run(&mut cargo(&["build", "--quiet", "--package", "midged"]))?;
     tests(&["--workspace", "--exclude", "midge-tests", "--lib", "--bins", "--examples", "--tests"])
+}
+
+/// The router with a model's locks and atomics, in many orders of events. Built apart: everything is another crate then.
+fn model() -> Outcome {
+    let mut tests = cargo(&["test", "--quiet", "--package", "midge-router", "--test", "router"]);
+    sh::run(tests.env("RUSTFLAGS", "--cfg shuttle").env("CARGO_TARGET_DIR", root().join("target/model")))
 }
 
 /// Runs tests.

@@ -21,6 +21,7 @@ pub(crate) fn run() -> Outcome {
     })?;
     run_step("tests of each crate", || test::run(&["unit".to_owned()]))?;
     run_step("examples in the documentation", || test::run(&["doc".to_owned()]))?;
+    run_step("models of how threads meet", || test::run(&["model".to_owned()]))?;
     run_step("instructions per message", bench::instructions)?;
     run_step("a glance at the fuzz targets", fuzz::glance)?;
     run_step("interop", interop::all)?;

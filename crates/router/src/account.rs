@@ -1,9 +1,9 @@
 //! Accounts: spaces of subjects that do not see each other.
 
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use parking_lot::RwLock;
+use crate::sync::RwLock;
 
 use crate::conn::Kind;
 use crate::interest::{Generations, Interest};

@@ -1,12 +1,12 @@
 //! One connection, as everybody else sees it: where to append, and whom to tell.
 
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::io::{self, IoSlice};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crate::sync::Mutex;
 use midge_wire::json::Connect;
-use parking_lot::Mutex;
 
 use crate::grant::{Entrance, Grant, Tag};
 use crate::local::Mailbox;
@@ -495,13 +495,13 @@ impl Conn {
     }
 
     #[inline]
-    pub(crate) fn lock(&self) -> parking_lot::MutexGuard<'_, ConnState> {
+    pub(crate) fn lock(&self) -> crate::sync::MutexGuard<'_, ConnState> {
         self.state.lock()
     }
 
     /// The same, if nobody else has it just now.
     #[inline]
-    pub(crate) fn try_lock(&self) -> Option<parking_lot::MutexGuard<'_, ConnState>> {
+    pub(crate) fn try_lock(&self) -> Option<crate::sync::MutexGuard<'_, ConnState>> {
         self.state.try_lock()
     }
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::sync::MutexGuard;
 use arrayvec::ArrayVec;
 use bytes::Bytes;
 use midge_wire::{Pub, encode};
-use parking_lot::MutexGuard;
 
 use crate::account::Account;
 use crate::conn::{Conn, ConnState, Direction, Kind, Sent};

@@ -59,6 +59,10 @@ mod rows;
 mod session;
 mod snapshot;
 mod subs;
+#[cfg(not(shuttle))]
+mod sync;
+#[cfg(shuttle)]
+pub mod sync;
 mod texts;
 mod worker;
 

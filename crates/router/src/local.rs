@@ -7,9 +7,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::sync::Mutex;
 use bytes::Bytes;
 use midge_wire::Pub;
-use parking_lot::Mutex;
 
 use crate::account::Account;
 use crate::conn::{Conn, Kind, Owner};

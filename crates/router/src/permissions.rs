@@ -4,8 +4,8 @@
 //! `checkDenySub`): deny wins over allow, a pattern is compared with a subscription's subject as if that were
 //! literal, and an entry for subscriptions may name a queue group behind a blank.
 
+use crate::sync::atomic::{AtomicU64, Ordering};
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::FixedState;

@@ -1,12 +1,12 @@
 //! What all connections of one server share.
 
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
+use crate::sync::{Mutex, RwLock};
 use midge_wire::json::Info;
 use midge_wire::subject;
-use parking_lot::{Mutex, RwLock};
 
 use crate::account::{Account, GLOBAL, SYSTEM};
 use crate::conn::{Conn, Kind, NewConn, Owner};

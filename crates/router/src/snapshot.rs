@@ -1,7 +1,7 @@
 //! What monitoring reads.
 
+use crate::sync::atomic::Ordering;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use midge_wire::json::Connect;

@@ -38,7 +38,7 @@ pub(crate) struct Effort {
     smaller: usize,
 }
 
-const FULL: Effort = Effort { rounds: 7, seconds: 1.5, smaller: 1 };
+const FULL: Effort = Effort { rounds: 7, seconds: 1.2, smaller: 1 };
 const QUICK: Effort = Effort { rounds: 1, seconds: 0.6, smaller: 5 };
 /// Rounds of what hardly varies and takes long.
 const FEW: usize = 3;

@@ -1,7 +1,7 @@
 //! Who gets a message: the immutable outcome of a look-up, and where such outcomes are kept.
 
+use crate::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashTable;
 

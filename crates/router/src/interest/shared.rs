@@ -1,8 +1,8 @@
 //! A part of the interest table under its own lock, which nobody takes to find it empty.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::RwLock;
+use crate::sync::RwLock;
 
 /// What is locked, and can say whether it is empty.
 pub(crate) trait Contents {

@@ -1,8 +1,8 @@
 //! What every kind of session has.
 
+use crate::sync::atomic::Ordering;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use midge_wire::json::Credentials;

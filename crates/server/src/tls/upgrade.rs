@@ -1,5 +1,6 @@
 //! A byte stream that begins plainly and goes on as TLS, or begins with it.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::pin::Pin;
@@ -20,6 +21,8 @@ use crate::options::HandshakeFirst;
 const HANDSHAKE: u8 = 0x16;
 /// Bytes that are read before it is known what they begin.
 const PEEK: usize = 16;
+/// Bytes of one thread's read buffer.
+const SHARED_BYTES: usize = 64 * 1024;
 
 /// Why there is no TLS with a peer.
 #[derive(Debug)]
@@ -86,7 +89,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Upgrade<T> {
         };
         let open = tls.first == HandshakeFirst::Never;
         let deadline = Some(after(tls.timeout));
-        let state = State::Waiting { io: Begun { io, first: Vec::new() }, open };
+        let state = State::Waiting { io: Begun::new(io), open };
         Self { tls, carrier, state, deadline, patience }
     }
 
@@ -160,7 +163,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Upgrade<T> {
         self.patience = None;
         let is_handshake = first.first() == Some(&HANDSHAKE);
         let has_ended = first.is_empty();
-        io.first = first;
+        io.ahead = first;
         if has_ended || (!is_handshake && self.is_optional()) {
             self.deadline = None;
             self.state = State::Plain(io);
@@ -235,10 +238,24 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Upgrade<T> {
     }
 }
 
-/// A stream of which some bytes have been read already.
+/// A stream that is read ahead: by what was looked at to see what the peer begins with, and then by as much as there is,
+/// since rustls asks for little at a time.
 pub(crate) struct Begun<T> {
     io: T,
-    first: Vec<u8>,
+    ahead: Vec<u8>,
+    /// Bytes of that which have been handed on.
+    used: usize,
+}
+
+thread_local! {
+    /// What all streams of the thread are read into, one after the other.
+    static SHARED: RefCell<Vec<u8>> = RefCell::new(vec![0; SHARED_BYTES]);
+}
+
+impl<T> Begun<T> {
+    const fn new(io: T) -> Self {
+        Self { io, ahead: Vec::new(), used: 0 }
+    }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Begun<T> {
@@ -248,12 +265,25 @@ impl<T: AsyncRead + Unpin> AsyncRead for Begun<T> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.first.is_empty() {
-            return Pin::new(&mut this.io).poll_read(cx, buffer);
+        if this.ahead.is_empty() {
+            return SHARED.with_borrow_mut(|shared| {
+                let mut room = ReadBuf::new(shared);
+                ready!(Pin::new(&mut this.io).poll_read(cx, &mut room))?;
+                let take = room.filled().len().min(buffer.remaining());
+                let (now, later) = room.filled().split_at_checked(take).unwrap_or_default();
+                buffer.put_slice(now);
+                this.ahead = later.to_vec();
+                Poll::Ready(Ok(()))
+            });
         }
-        let take = this.first.len().min(buffer.remaining());
-        buffer.put_slice(this.first.get(..take).unwrap_or_default());
-        this.first = this.first.split_off(take);
+        let rest = this.ahead.get(this.used..).unwrap_or_default();
+        let take = rest.get(..buffer.remaining()).unwrap_or(rest);
+        buffer.put_slice(take);
+        this.used += take.len();
+        if this.used == this.ahead.len() {
+            // An idle connection keeps nothing.
+            (this.ahead, this.used) = (Vec::new(), 0);
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -269,5 +299,32 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Begun<T> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_read_ahead_comes_in_order_and_takes_no_room_after_that() {
+        let (mut far, near) = tokio::io::duplex(1 << 20);
+        let sent: Vec<u8> = (0..200_000_u32).map(|n| (n % 251) as u8).collect();
+        far.write_all(&sent).await.unwrap();
+        drop(far);
+        let mut begun = Begun::new(near);
+        begun.ahead = b"first".to_vec();
+        let (mut got, mut piece) = (Vec::new(), [0; 4096]);
+        loop {
+            let len = begun.read(&mut piece).await.unwrap();
+            if len == 0 {
+                break;
+            }
+            got.extend_from_slice(&piece[..len]);
+        }
+        assert_eq!((&got[..5], &got[5..]), (&b"first"[..], &sent[..]));
+        assert_eq!((begun.ahead.capacity(), begun.used), (0, 0));
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Order of checks and texts are those of nats-server 2.15.1 (`server/client.go`).
 
+use crate::sync::atomic::Ordering;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use midge_wire::json::Connect;
 use midge_wire::{ClientGrammar, ClientOp, Decoder, Pub, Sub, Unsub, encode, subject};
