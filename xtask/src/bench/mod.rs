@@ -90,19 +90,23 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     let wanted = |name: &str| only.is_none_or(|only| only.split(',').any(|only| only == name));
     let mut rows = Vec::new();
     for workload in WORKLOADS.iter().filter(|it| it.figures.iter().any(|figure| wanted(figure.name))) {
-        rows.extend(measure(workload, &kinds, &effort)?);
+        let measured = measure(workload, &kinds, &effort)?;
+        // Figures of too few rounds must not replace better ones.
+        if !quick {
+            report::write(measured.clone(), None)?;
+        }
+        rows.extend(measured);
     }
-    let watched = if wanted("calls") && !quick { Some(watch(&kinds)?) } else { None };
-    if rows.is_empty() && watched.is_none() {
+    let calls = wanted("calls") && !quick;
+    if calls {
+        report::write(Vec::new(), Some(watch(&kinds)?))?;
+    }
+    if rows.is_empty() && !calls {
         return Err("no workload has that name".to_owned());
     }
     print!("{}", report::table(&rows));
     let missed: Vec<&str> = rows.iter().filter(|row| !row.is_met()).map(Row::name).collect();
     let missed = missed.join(", ");
-    // Figures of too few rounds must not replace better ones.
-    if !quick {
-        report::write(rows, watched)?;
-    }
     if missed.is_empty() { Ok(()) } else { Err(format!("the goal is missed by {missed}")) }
 }
 
