@@ -126,10 +126,14 @@ fn server(folder: &Path, suite: &str, begins: &str) -> Outcome<(String, PathBuf)
     ))
 }
 
-/// Downloads and unpacks packages by apt, with lists of its own, so that nothing of the system is touched.
+/// Downloads and unpacks packages by apt, with lists of its own, so that nothing of the system is touched. What is left of
+/// an earlier attempt goes.
 pub(crate) fn download(home: &Path, suite: &str, packages: &[&str]) -> Outcome {
     eprintln!("fetching {} of Debian's {suite}", packages.join(", "));
     let fail = |error: std::io::Error| format!("{}: {error}", home.display());
+    if home.exists() {
+        fs::remove_dir_all(home).map_err(fail)?;
+    }
     for part in ["lists/partial", "cache/archives/partial", "root"] {
         fs::create_dir_all(home.join(part)).map_err(fail)?;
     }

@@ -10,10 +10,11 @@ use midge::log::Log;
 use midge::options::Options;
 use midge::{OptionsSource, Server};
 
+use crate::flags::{Command, Reader, Ready};
+
+/// Gives back to the system what a storm of clients took (docs/decisions/0005-allocator.md).
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
-use crate::flags::{Command, Reader, Ready};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> =

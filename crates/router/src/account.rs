@@ -1,13 +1,12 @@
 //! Accounts: spaces of subjects that do not see each other.
 
-use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::Arc;
-
-use crate::sync::RwLock;
 
 use crate::conn::Kind;
 use crate::interest::{Generations, Interest};
 use crate::limits::{AccountLimits, Limits};
+use crate::sync::RwLock;
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// The name of the account that connections belong to when nothing else is said.
 pub const GLOBAL: &str = "$G";

@@ -1,11 +1,9 @@
 //! One connection, as everybody else sees it: where to append, and whom to tell.
 
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::io::{self, IoSlice};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::sync::Mutex;
 use midge_wire::json::Connect;
 
 use crate::grant::{Entrance, Grant, Tag};
@@ -15,6 +13,8 @@ use crate::permissions::Replies;
 use crate::reason::CloseReason;
 use crate::session::event::SessionError;
 use crate::subs::SubTable;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What moves a connection's bytes: the driver's side of it. Called from any thread, never under a lock.
 pub trait Owner: Send + Sync + 'static {
@@ -359,7 +359,10 @@ impl Conn {
             if state.closed.is_some() {
                 return false;
             }
-            state.close(reason);
+            state.closed = Some(reason);
+            if !reason.flushes() {
+                state.out.discard();
+            }
             state.owner.clone()
         };
         if let Some(owner) = owner {
@@ -367,6 +370,16 @@ impl Conn {
         }
         self.release_stalled();
         true
+    }
+
+    /// Closes the connection because more waits for it than may.
+    #[cold]
+    pub(crate) fn cut_off(&self, worker: &mut crate::Worker) {
+        // Another thread may have been quicker.
+        if self.close(CloseReason::SlowConsumerPendingBytes) {
+            worker.counters.slow_pending += 1;
+            worker.slow(self.grant().account.index());
+        }
     }
 
     /// Writes what waits, as far as the owner takes it.
@@ -437,7 +450,10 @@ impl Conn {
         }
         let stalled = state.stalled.get_or_insert_default();
         stalled.count += 1;
-        stalled.now.push(owner);
+        // Whoever waited before and went on because its time was up is there already.
+        if !stalled.now.iter().any(|waiting| Arc::ptr_eq(waiting, &owner)) {
+            stalled.now.push(owner);
+        }
         true
     }
 
@@ -460,10 +476,7 @@ impl Conn {
         };
         if full {
             // What it is told itself counts, too: a peer that asks and does not listen is slow.
-            worker.counters.slow_pending += 1;
-            worker.slow(self.grant().account.index());
-            self.close(CloseReason::SlowConsumerPendingBytes);
-            return;
+            return self.cut_off(worker);
         }
         worker.note(self, before, pending, fresh);
     }
@@ -581,14 +594,5 @@ impl ConnState {
 
     pub(crate) const fn close_reason(&self) -> Option<CloseReason> {
         self.closed
-    }
-
-    pub(crate) fn close(&mut self, reason: CloseReason) {
-        if self.closed.is_none() {
-            self.closed = Some(reason);
-            if !reason.flushes() {
-                self.out.discard();
-            }
-        }
     }
 }

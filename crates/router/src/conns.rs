@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::sync::RwLock;
-
 use crate::conn::{Conn, NewConn};
+use crate::sync::RwLock;
 
 /// All connections of a router, by place.
 #[derive(Debug, Default)]

@@ -3,17 +3,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::sync::MutexGuard;
 use arrayvec::ArrayVec;
 use bytes::Bytes;
 use midge_wire::{Pub, encode};
 
-use crate::account::Account;
 use crate::conn::{Conn, ConnState, Direction, Kind, Sent};
 use crate::interest::{Group, MatchSet, Target};
 use crate::outbox::{Outbox, Pool};
-use crate::reason::CloseReason;
 use crate::subs::Sid;
+use crate::sync::MutexGuard;
 use crate::worker::{Expired, Worker};
 
 /// Frames from this size on are copied once for all receivers instead of once for each.
@@ -27,7 +25,6 @@ const HEAD: usize = 300;
 /// What a publisher's messages have in common.
 pub(crate) struct Delivery<'a> {
     pub(crate) from: &'a Arc<Conn>,
-    pub(crate) account: &'a Account,
     /// Whether the publisher's own subscriptions count.
     pub(crate) echo: bool,
     /// Whether crowded receivers are passed over instead of holding the publisher back.
@@ -224,9 +221,8 @@ impl Delivery<'_> {
             self.note_reply(parcel.message.reply, state);
         }
         if state.waiting() > state.max_pending {
-            state.close(CloseReason::SlowConsumerPendingBytes);
             drop(guard);
-            self.overflow(conn, worker);
+            conn.cut_off(worker);
             return false;
         }
         let pending = state.out.pending();
@@ -241,16 +237,6 @@ impl Delivery<'_> {
         }
         parcel.sent.add(bytes);
         true
-    }
-
-    /// The message was one too many for this receiver, who has been closed.
-    #[cold]
-    fn overflow(&self, conn: &Conn, worker: &mut Worker) {
-        worker.counters.slow_pending += 1;
-        worker.slow(self.account.index());
-        if let Some(owner) = conn.owner() {
-            owner.wake();
-        }
     }
 
     /// The publisher should wait for this receiver.

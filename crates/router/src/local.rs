@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::sync::Mutex;
 use bytes::Bytes;
 use midge_wire::Pub;
 
@@ -17,6 +16,7 @@ use crate::deliver::Delivery;
 use crate::grant::{Arrival, Grant};
 use crate::reason::CloseReason;
 use crate::router::{NewSub, Router, SubscribeError};
+use crate::sync::Mutex;
 use crate::worker::Worker;
 
 /// A message for a local subscriber.
@@ -164,8 +164,7 @@ impl Local {
         let worker = &mut *self.worker.lock();
         worker.received(self.account.index(), 1, message.body().len() as u64);
         let set = worker.matches(&self.account, out.subject, &self.router);
-        let delivery =
-            Delivery { from: &self.conn, account: &self.account, echo: true, skip_crowded: false, now };
+        let delivery = Delivery { from: &self.conn, echo: true, skip_crowded: false, now };
         let sent = delivery.run(&message, &set, worker);
         worker.sent(self.account.index(), sent);
         self.router.settle(worker);

@@ -4,13 +4,14 @@
 //! `checkDenySub`): deny wins over allow, a pattern is compared with a subscription's subject as if that were
 //! literal, and an entry for subscriptions may name a queue group behind a blank.
 
-use crate::sync::atomic::{AtomicU64, Ordering};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use midge_wire::subject;
+
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Subjects that may and may not be used. Entries for subscriptions may be `subject queue`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -1,10 +1,8 @@
 //! What all connections of one server share.
 
-use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::sync::{Mutex, RwLock};
 use midge_wire::json::Info;
 use midge_wire::subject;
 
@@ -18,6 +16,8 @@ use crate::limits::Limits;
 use crate::reason::CloseReason;
 use crate::snapshot::{ConnSnapshot, Totals};
 use crate::subs::{Ended, Sid, Subscription};
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{Mutex, RwLock};
 use crate::worker::{Traffic, Worker};
 
 /// How a router is made.

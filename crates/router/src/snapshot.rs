@@ -1,6 +1,5 @@
 //! What monitoring reads.
 
-use crate::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +9,7 @@ use crate::conn::{Conn, Kind};
 use crate::grant::{Grant, Tag};
 use crate::reason::CloseReason;
 use crate::router::Router;
+use crate::sync::atomic::Ordering;
 use crate::worker::{CacheFigures, Counters, Traffic};
 
 /// The figures of a whole router.

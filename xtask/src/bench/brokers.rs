@@ -20,28 +20,31 @@ const PACKAGES: [&str; 9] = [
     "liblzf1",
 ];
 
+const MOSQUITTO: &str = "usr/sbin/mosquitto";
+const REDIS: &str = "usr/bin/redis-server";
+
 /// Mosquitto and Redis, whichever versions Debian's bookworm has now.
 pub(crate) fn fetch() -> Outcome<Vec<Kind>> {
     let home = root().join("target/peers/brokers");
     let unpacked = home.join("root");
-    if !unpacked.join("usr/sbin/mosquitto").is_file() {
+    if ![MOSQUITTO, REDIS].iter().all(|program| unpacked.join(program).exists()) {
         peers::download(&home, "bookworm", &PACKAGES)?;
     }
-    let libraries = unpacked.join("usr/lib/x86_64-linux-gnu");
+    let libraries = unpacked.join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH));
     let kind = |name: &str, program: &str, dialect, version: &str| Kind {
         name: format!("{name} {version}"),
         program: unpacked.join(program),
         libraries: Some(libraries.clone()),
         dialect,
     };
-    let mosquitto = asked(&unpacked.join("usr/sbin/mosquitto"), "-h", &libraries)?;
+    let mosquitto = asked(&unpacked.join(MOSQUITTO), "-h", &libraries)?;
     let mosquitto = mosquitto.split_whitespace().nth(2).unwrap_or("?").to_owned();
     // The server's own name is a link to this program, which tells by its name what it is to be.
-    let redis = asked(&unpacked.join("usr/bin/redis-server"), "--version", &libraries)?;
+    let redis = asked(&unpacked.join(REDIS), "--version", &libraries)?;
     let redis = redis.split_once("v=").and_then(|(_, rest)| rest.split(' ').next()).unwrap_or("?").to_owned();
     Ok(vec![
-        kind("Mosquitto", "usr/sbin/mosquitto", Dialect::Mqtt, &mosquitto),
-        kind("Redis", "usr/bin/redis-server", Dialect::Resp, &redis),
+        kind("Mosquitto", MOSQUITTO, Dialect::Mqtt, &mosquitto),
+        kind("Redis", REDIS, Dialect::Resp, &redis),
     ])
 }
 

@@ -26,8 +26,7 @@ pub(crate) struct Steady {
 
 /// What half of the messages, 99 % and 99.9 % took less than.
 pub(crate) fn steady(kind: &Kind, steady: &Steady, effort: &Effort) -> Outcome<Sample> {
-    let mut times = run(kind, steady, effort, "", false)?;
-    let rate = times.len() as f64 / effort.seconds;
+    let (mut times, rate) = run(kind, steady, effort, "", false)?;
     let figures = [0.5, 0.99, 0.999].iter().map(|share| part(&mut times, *share)).collect();
     Ok(Sample { figures, rate })
 }
@@ -37,19 +36,19 @@ const LITTLE_PENDING: &str = "max_pending: 2MB";
 
 /// What 99 % of the messages took less than while one more receiver takes nothing, by what it is without that one.
 pub(crate) fn stalled(kind: &Kind, steady: &Steady, effort: &Effort) -> Outcome<Sample> {
-    let mut without = run(kind, steady, effort, LITTLE_PENDING, false)?;
-    let mut with = run(kind, steady, effort, LITTLE_PENDING, true)?;
-    let rate = with.len() as f64 / effort.seconds;
+    let (mut without, _) = run(kind, steady, effort, LITTLE_PENDING, false)?;
+    let (mut with, rate) = run(kind, steady, effort, LITTLE_PENDING, true)?;
     Ok(Sample { figures: vec![part(&mut with, 0.99) / part(&mut without, 0.99)], rate })
 }
 
+/// How long each delivery took, and how many there were each second.
 fn run(
     kind: &Kind,
     steady: &Steady,
     effort: &Effort,
     config: &'static str,
     stalls: bool,
-) -> Outcome<Vec<Duration>> {
+) -> Outcome<(Vec<Duration>, f64)> {
     let _awake = Awake::start()?;
     let server = Server::start(kind, Setup::Plain(config))?;
     let fail = |error: io::Error| format!("messages one by one: {error}");
@@ -93,8 +92,12 @@ fn run(
             };
         crowd.hear(Duration::ZERO, look).map_err(fail)?;
     }
-    Ok(times)
+    let rate = f64::from(heard) / start.elapsed().as_secs_f64();
+    Ok((times, rate))
 }
+
+/// Rounds of one message to many, at least: 99 % of fewer would be all but none.
+const ROUNDS: usize = 300;
 
 /// One message at a time to many: processor time for each delivery, and what of 99 % the last receiver heard within.
 pub(crate) fn last_of_many(kind: &Kind, receivers: usize, effort: &Effort) -> Outcome<Sample> {
@@ -128,7 +131,7 @@ pub(crate) fn last_of_many(kind: &Kind, receivers: usize, effort: &Effort) -> Ou
     }
     let (before, start) = (server.cpu()?, Instant::now());
     let mut times = Vec::new();
-    while start.elapsed().as_secs_f64() < effort.seconds {
+    while start.elapsed().as_secs_f64() < effort.seconds || times.len() < ROUNDS / effort.smaller {
         times.push(round(&mut crowd).map_err(fail)?);
     }
     let (count, elapsed) = (times.len() as f64, start.elapsed().as_secs_f64());

@@ -9,7 +9,7 @@ use midge_testkit::carrier::Carrier;
 
 use super::crowd::{Crowd, write_all};
 use super::dialect::{Said, Wanted};
-use super::server::{Kind, Server, Setup};
+use super::server::{Awake, Kind, Server, Setup};
 use super::{Effort, Sample, part};
 use crate::sh::Outcome;
 
@@ -25,6 +25,7 @@ const MESSAGES: usize = 20;
 /// Processor time for a connection, and what 99 % of them took less than from when each should have begun to the PONG,
 /// when so many begin in a second.
 pub(crate) fn connect(kind: &Kind, connections: u32, effort: &Effort) -> Outcome<Sample> {
+    let _awake = Awake::start()?;
     let server = Server::start(kind, Setup::Plain(""))?;
     let connections = connections / effort.smaller as u32;
     let interval = Duration::from_secs(1) / (connections * effort.smaller as u32);

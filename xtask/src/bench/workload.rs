@@ -150,7 +150,7 @@ pub(crate) const WORKLOADS: [Workload; 31] = [
             // Coprime, so that every subject comes once before any comes again.
             message: |_, n| Said::new(format!("bench.{}", n * 611_953 % 1_000_000), 16),
             distinct: 1_000_000,
-            rate: 600_000,
+            rate: 400_000,
             ..PLAIN
         },
         true,
@@ -176,7 +176,7 @@ pub(crate) const WORKLOADS: [Workload; 31] = [
     ),
     traffic(
         &[cost("W4b", "1:1, 64 KiB", MESSAGE, 0.95, 0.8)],
-        Traffic { message: |_, _| Said::new("bench.a", 64 * 1024), rate: 8000, ..PLAIN },
+        Traffic { message: |_, _| Said::new("bench.a", 64 * 1024), rate: 5000, ..PLAIN },
         true,
     ),
     traffic(

@@ -1,6 +1,5 @@
 //! Who gets a message: the immutable outcome of a look-up, and where such outcomes are kept.
 
-use crate::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use hashbrown::HashTable;
@@ -11,6 +10,7 @@ use crate::account::Account;
 use crate::conn::Conn;
 use crate::permissions::Permissions;
 use crate::router::Router;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// A subscription that is to receive a message, found before and to be checked again under its connection's lock.
 #[derive(Debug)]

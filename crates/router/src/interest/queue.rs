@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::sync::Mutex;
 use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
 use hashbrown::HashMap;
+
+use crate::sync::Mutex;
 
 /// Gives every queue group's name in use a number. A name is forgotten with its last subscription, so that
 /// clients that make up names cannot fill the memory.

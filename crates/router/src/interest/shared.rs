@@ -1,8 +1,7 @@
 //! A part of the interest table under its own lock, which nobody takes to find it empty.
 
-use crate::sync::atomic::{AtomicBool, Ordering};
-
 use crate::sync::RwLock;
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// What is locked, and can say whether it is empty.
 pub(crate) trait Contents {

@@ -1,6 +1,5 @@
 //! What every kind of session has.
 
-use crate::sync::atomic::Ordering;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +19,7 @@ use crate::limits::Limits;
 use crate::permissions::Permissions;
 use crate::reason::CloseReason;
 use crate::router::Router;
+use crate::sync::atomic::Ordering;
 
 /// Time that a producer may be held back for each read (nats-server's `stallTotalAllowed`).
 const STALL_BUDGET: Duration = Duration::from_millis(10);
@@ -159,7 +159,7 @@ impl Core {
     /// What the peer's messages have in common.
     fn delivery(&self, echo: bool, now: Instant) -> Delivery<'_> {
         let skip_crowded = self.limits.no_fast_producer_stall;
-        Delivery { from: &self.conn, account: &self.account, echo, skip_crowded, now }
+        Delivery { from: &self.conn, echo, skip_crowded, now }
     }
 
     /// Remembers the receivers of a message for the next one.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use midge_router::{CloseReason, Event, Limits, Refusal, SessionError, Verdict};
 
-use crate::house::{CONNECT, House};
+use crate::house::{CONNECT, House, MAX_ENDED};
 
 #[test]
 fn accounts_share_no_subject() {
@@ -84,11 +84,25 @@ fn limits_are_kept() {
 #[test]
 fn the_last_connections_are_remembered() {
     let house = House::new();
-    for n in 0..6 {
-        let mut peer = house.peer("SUB a 1\r\n");
-        house.say(&mut peer, &"PING\r\n".repeat(n));
+    for _ in 0..MAX_ENDED + 2 {
+        house.peer("SUB a 1\r\n");
     }
     let ended = house.router.ended_connections();
-    assert_eq!(ended.iter().map(|conn| conn.cid).collect::<Vec<_>>(), [3, 4, 5, 6]);
+    let cids: Vec<u64> = ended.iter().map(|conn| conn.cid).collect();
+    assert_eq!(cids, (3..=MAX_ENDED as u64 + 2).collect::<Vec<_>>());
     assert_eq!((house.router.connection_count(), house.router.clients()), (0, 0));
+}
+
+/// Of each connection 32 subscriptions are remembered, and 4096 of all: of the last 128.
+#[test]
+fn connections_that_ended_earlier_lose_their_subscriptions_first() {
+    let house = House::new();
+    let subs: String = (0..40).map(|n| format!("SUB a.{n} {n}\r\n")).collect();
+    for _ in 0..MAX_ENDED {
+        house.peer(&subs);
+    }
+    let ended = house.router.ended_connections();
+    let (bare, whole) = ended.split_at(MAX_ENDED - 128);
+    assert!(bare.iter().all(|conn| conn.subscriptions.is_empty() && conn.subscription_count == 40));
+    assert!(whole.iter().all(|conn| conn.subscriptions.len() == 32));
 }

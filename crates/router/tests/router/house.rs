@@ -15,6 +15,9 @@ use parking_lot::Mutex;
 /// A CONNECT as clients send it.
 pub(crate) const CONNECT: &str = "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true,\"protocol\":1}\r\n";
 
+/// Ended connections that are remembered.
+pub(crate) const MAX_ENDED: usize = 140;
+
 /// What a peer has heard, and how much more it takes.
 pub(crate) struct Screen {
     heard: Mutex<Vec<u8>>,
@@ -69,7 +72,8 @@ impl House {
             timeout: Duration::from_secs(2),
             ..Entrance::default()
         };
-        let router = Router::new(Settings { info: Info::default(), limits, entrance, seed: 7, max_ended: 4 });
+        let router =
+            Router::new(Settings { info: Info::default(), limits, entrance, seed: 7, max_ended: MAX_ENDED });
         let worker = router.worker();
         Self { router, worker, now: Instant::now() }
     }

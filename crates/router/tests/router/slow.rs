@@ -79,6 +79,22 @@ fn a_producer_waits_for_a_crowded_receiver_and_goes_on_when_it_has_room() {
     assert_eq!(house.router.totals().counters.stalls, 1);
 }
 
+#[test]
+fn a_producer_that_waits_goes_on_when_the_receiver_is_cut_off() {
+    let house = House::with(limits(), false);
+    let slow = house.peer("SUB a 1\r\n");
+    slow.set_room(0);
+    let (mut waiting, mut last_straw) = (house.peer(""), house.peer(""));
+    house.say(&mut last_straw, &message(780));
+    for _ in 0..3 {
+        assert!(matches!(house.offer(&mut waiting, message(1).as_bytes()).next, Next::Stalled(_)));
+    }
+    waiting.woken();
+    house.offer(&mut last_straw, message(600).as_bytes());
+    assert_eq!(slow.session.conn().closed(), Some(CloseReason::SlowConsumerPendingBytes));
+    assert_eq!(waiting.woken(), 1, "once, however often it has waited");
+}
+
 /// Messages that come together are handed over together, but never so many that a receiver goes from having room
 /// to having too much without the producer's having waited.
 #[test]

@@ -25,7 +25,7 @@ use crate::options::{ConnectionType, Credential, Options, Secret, UserOptions, W
 /// Passwords that are hashed at the same time. Hashing is meant to take long; it must not take every thread.
 const HASHING: usize = 2;
 
-/// Everybody who may claim.
+/// Everybody who may connect.
 #[derive(Debug)]
 pub(crate) struct Directory {
     users: HashMap<String, User>,

@@ -2,7 +2,6 @@
 //!
 //! Order of checks and texts are those of nats-server 2.15.1 (`server/client.go`).
 
-use crate::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use midge_wire::json::Connect;
@@ -16,6 +15,7 @@ use crate::session::Tick;
 use crate::session::core::{Core, Memo, Phase};
 use crate::session::event::{Event, Refusal, SessionError};
 use crate::subs::{Sid, Subscription};
+use crate::sync::atomic::Ordering;
 
 /// The queue group that the original keeps for itself.
 const SYSTEM_QUEUE: &[u8] = b"_sys_";
