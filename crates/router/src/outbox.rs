@@ -100,6 +100,8 @@ struct Blocked {
     since: Instant,
     /// Bytes that must leave before the clock starts anew.
     bytes: usize,
+    /// When the peer last took anything.
+    taken: Instant,
 }
 
 /// Output that one thread is writing.
@@ -130,6 +132,11 @@ impl Outbox {
     /// Since when a write has been held up by the peer.
     pub(crate) fn blocked_since(&self) -> Option<Instant> {
         self.blocked.as_ref().map(|blocked| blocked.since)
+    }
+
+    /// Since when the peer has taken nothing at all of what it was offered.
+    pub(crate) fn nothing_taken_since(&self) -> Option<Instant> {
+        self.blocked.as_ref().map(|blocked| blocked.taken)
     }
 
     /// Marks the connection as one to write; whether it was not marked before.
@@ -208,6 +215,9 @@ impl Outbox {
         self.pending = self.pending.saturating_sub(written);
         if let Some(blocked) = &mut self.blocked {
             blocked.bytes = blocked.bytes.saturating_sub(written);
+            if written > 0 {
+                blocked.taken = now;
+            }
             if blocked.bytes == 0 {
                 self.blocked = None;
             }
@@ -217,7 +227,7 @@ impl Outbox {
             return if self.pending > 0 { Landing::Again } else { Landing::Done };
         }
         if self.blocked.is_none() {
-            self.blocked = Some(Box::new(Blocked { since: now, bytes: self.pending }));
+            self.blocked = Some(Box::new(Blocked { since: now, bytes: self.pending, taken: now }));
         }
         if !flight.last.is_empty() {
             flight.older.push_back(Chunk::Own(flight.last));

@@ -31,11 +31,14 @@ pub(crate) fn steady(kind: &Kind, steady: &Steady, effort: &Effort) -> Outcome<S
     Ok(Sample { figures, rate })
 }
 
-/// Enough for a moment, so that whoever takes nothing is in the way while it is looked.
-const LITTLE_PENDING: &str = "max_pending: 2MB";
+/// A quarter of what it is without, so that whoever takes nothing is in the way while it is looked: for a second of
+/// some five.
+const LITTLE_PENDING: &str = "max_pending: 16MB";
+const STALLED_SECONDS: f64 = 4.0;
 
 /// What 99 % of the messages took less than while one more receiver takes nothing, by what it is without that one.
 pub(crate) fn stalled(kind: &Kind, steady: &Steady, effort: &Effort) -> Outcome<Sample> {
+    let effort = &Effort { seconds: STALLED_SECONDS, ..*effort };
     let (mut without, _) = run(kind, steady, effort, LITTLE_PENDING, false)?;
     let (mut with, rate) = run(kind, steady, effort, LITTLE_PENDING, true)?;
     Ok(Sample { figures: vec![part(&mut with, 0.99) / part(&mut without, 0.99)], rate })

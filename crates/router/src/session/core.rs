@@ -193,7 +193,7 @@ impl Core {
     pub(crate) fn stalled_until(&mut self, tick: &mut Tick<'_>) -> Option<Instant> {
         let crowded = tick.worker.crowded.take()?;
         let left = self.stall.as_ref().map_or(STALL_BUDGET, |stall| stall.left);
-        if left.is_zero() || !crowded.stall(&self.conn) {
+        if left.is_zero() || !crowded.stall(&self.conn, tick.now) {
             return None;
         }
         let wait = if crowded.pending() >= self.limits.max_pending { STALL_FULL } else { STALL };

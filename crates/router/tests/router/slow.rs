@@ -142,6 +142,27 @@ fn a_producer_does_not_wait_longer_than_its_budget() {
     );
 }
 
+/// Whoever is slow takes something now and then, a socket buffer's worth at a time.
+#[test]
+fn a_producer_waits_for_who_is_slow_and_not_for_who_takes_nothing() {
+    let mut house = House::with(limits(), false);
+    let slow = house.peer("SUB a 1\r\n");
+    let mut publisher = house.peer("");
+    slow.set_room(0);
+    house.say(&mut publisher, &message(780));
+    for _ in 0..5 {
+        house.later(Duration::from_millis(900));
+        slow.set_room(10);
+        house.tick(|tick| slow.session.conn().flush(tick.worker, tick.now));
+        assert!(matches!(house.offer(&mut publisher, message(1).as_bytes()).next, Next::Stalled(_)));
+        house.later(Duration::from_millis(10));
+        house.say(&mut publisher, "");
+    }
+    house.later(Duration::from_millis(1000));
+    assert!(!matches!(house.offer(&mut publisher, message(1).as_bytes()).next, Next::Stalled(_)));
+    assert_eq!(slow.session.conn().closed(), None);
+}
+
 #[test]
 fn without_stalling_a_crowded_receiver_misses_messages() {
     let house = House::with(Limits { no_fast_producer_stall: true, ..limits() }, false);
