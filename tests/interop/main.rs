@@ -4,6 +4,7 @@
 mod access;
 mod bad_input;
 mod clients;
+mod cluster;
 mod configuration;
 mod credentials;
 mod daemon;

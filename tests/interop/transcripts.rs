@@ -179,6 +179,7 @@ impl Ours {
             entrance: Entrance::clone(&server.router().entrance()),
             seed: 1,
             max_ended: 0,
+            cluster: None,
         });
         let worker = router.worker();
         Self { router, worker, options, sessions: Vec::new() }

@@ -69,6 +69,9 @@ fn tests(peers: &Peers, midged: &Path, filter: &[&str], sessions: &str, seed: Op
     let (version, server) = peers.newest()?;
     let mut runner = test::runner(&[&["--package", "midge-tests", "--tests"], filter].concat());
     runner.env("MIDGED", midged).env("NATS_SERVER", server).env("NATS_SERVER_VERSION", version);
+    // Clusters are tried with all of them, oldest first.
+    let all: Vec<String> = peers.servers.iter().map(|(_, path)| path.display().to_string()).collect();
+    runner.env("NATS_SERVERS", all.join(":"));
     runner.env("PEER_CHROMIUM", &peers.chromium);
     runner.env("PEER_PYTHON", &peers.python).env("PEER_NODE", &peers.node).env("MIDGE_SESSIONS", sessions);
     if let Some(seed) = seed {

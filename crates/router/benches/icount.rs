@@ -123,8 +123,14 @@ impl House {
     fn new() -> Self {
         let entrance =
             Entrance { asks: true, announces: false, timeout: Duration::from_secs(2), ..Entrance::default() };
-        let settings =
-            Settings { info: Info::default(), limits: Limits::default(), entrance, seed: 7, max_ended: 4 };
+        let settings = Settings {
+            info: Info::default(),
+            limits: Limits::default(),
+            entrance,
+            seed: 7,
+            max_ended: 4,
+            cluster: None,
+        };
         let router = Router::new(settings);
         let worker = router.worker();
         Self { router, worker, now: Instant::now() }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::conn::Kind;
 use crate::interest::{Generations, Interest};
 use crate::limits::{AccountLimits, Limits};
+use crate::remote::announced::Announced;
 use crate::sync::RwLock;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -19,6 +20,7 @@ pub struct Account {
     name: Arc<str>,
     index: u32,
     interest: Interest,
+    announced: Announced,
     system: AtomicBool,
     limits: RwLock<AccountLimits>,
     clients: AtomicU32,
@@ -34,6 +36,7 @@ impl Account {
             name: name.into(),
             index,
             interest: Interest::new(seed, generations),
+            announced: Announced::new(seed),
             system: AtomicBool::new(false),
             limits: RwLock::default(),
             clients: AtomicU32::new(0),
@@ -112,6 +115,11 @@ impl Account {
 
     pub(crate) const fn interest(&self) -> &Interest {
         &self.interest
+    }
+
+    /// What other servers are told of it; empty where there are none.
+    pub(crate) const fn announced(&self) -> &Announced {
+        &self.announced
     }
 
     /// Whether there are as many client connections as there may be.

@@ -26,7 +26,7 @@
 //!     fn wake(&self) {}
 //! }
 //!
-//! let settings = Settings { info: Info::default(), limits: Limits::default(), entrance: Entrance::default(), seed: 1, max_ended: 0 };
+//! let settings = Settings { info: Info::default(), limits: Limits::default(), entrance: Entrance::default(), seed: 1, max_ended: 0, cluster: None };
 //! let router = Router::new(settings);
 //! let worker = router.worker();
 //! let mut tick = Tick { worker: &mut *worker.lock(), now: Instant::now() };
@@ -43,6 +43,7 @@
 //! does not touch. What is counted is counted by one thread. See `docs/architecture.md`.
 
 mod account;
+mod cluster;
 mod conn;
 mod conns;
 mod deliver;
@@ -54,6 +55,7 @@ pub mod local;
 mod outbox;
 mod permissions;
 mod reason;
+mod remote;
 mod router;
 mod rows;
 mod session;
@@ -67,16 +69,19 @@ mod texts;
 mod worker;
 
 pub use account::{Account, GLOBAL, SYSTEM};
+pub use cluster::{Cluster, ClusterSettings, Opening, RouteSnapshot};
 pub use conn::{Conn, Direction, Kind, Owner};
 pub use grant::{Arrival, Entrance, Grant, Tag};
 pub use limits::{AccountLimits, Limits};
 pub use permissions::{PermissionRules, Permissions, ResponseRules, SubjectRules};
 pub use reason::CloseReason;
+pub use remote::Dialled;
 pub use router::{Router, Settings, SubscribeError};
 pub use session::core::Core;
-pub use session::event::{AuthRequest, Event, Quoted, Refusal, SessionError, Verdict};
+pub use session::event::{AuthRequest, Event, Quoted, Refusal, RouteError, RouteNews, SessionError, Verdict};
 pub use session::role::client::Client;
+pub use session::role::route::{Dial, Route};
 pub use session::role::{Flow, Role};
-pub use session::{ClientSession, Input, Next, Session, Tick};
+pub use session::{ClientSession, Input, Next, RouteSession, Session, Tick};
 pub use snapshot::{ConnSnapshot, SubSnapshot, Totals};
 pub use worker::{CacheFigures, Counters, Traffic, Worker};

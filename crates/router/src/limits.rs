@@ -29,6 +29,8 @@ pub struct Limits {
     pub disable_short_first_ping: bool,
     /// Whether messages with headers are taken at all.
     pub headers: bool,
+    /// Most bytes that what is wanted behind one connection to another server may take.
+    pub max_interest: usize,
 }
 
 impl Default for Limits {
@@ -46,6 +48,7 @@ impl Default for Limits {
             no_fast_producer_stall: false,
             disable_short_first_ping: false,
             headers: true,
+            max_interest: 1024 * 1024 * 1024,
         }
     }
 }

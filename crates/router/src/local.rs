@@ -12,7 +12,7 @@ use midge_wire::Pub;
 
 use crate::account::Account;
 use crate::conn::{Conn, Kind, Owner};
-use crate::deliver::Delivery;
+use crate::deliver::{Delivery, Groups};
 use crate::grant::{Arrival, Grant};
 use crate::reason::CloseReason;
 use crate::router::{NewSub, Router, SubscribeError};
@@ -164,8 +164,8 @@ impl Local {
         let worker = &mut *self.worker.lock();
         worker.received(self.account.index(), 1, message.body().len() as u64);
         let set = worker.matches(&self.account, out.subject, &self.router);
-        let delivery = Delivery { from: &self.conn, echo: true, skip_crowded: false, now };
-        let sent = delivery.run(&message, &set, worker);
+        let delivery = Delivery { from: &self.conn, echo: true, skip_crowded: false, now, behind: None };
+        let sent = delivery.run(&message, Groups::All, &set, worker);
         worker.sent(self.account.index(), sent);
         self.router.settle(worker);
         worker.flush(now);

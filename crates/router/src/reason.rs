@@ -25,6 +25,10 @@ pub enum CloseReason {
     Kicked,
     TlsHandshakeError,
     NoRespondersRequiresHeaders,
+    WrongPort,
+    DuplicateRoute,
+    ClusterNameConflict,
+    MissingAccount,
 }
 
 impl CloseReason {
@@ -52,6 +56,10 @@ impl CloseReason {
             Self::MaxControlLineExceeded => "Maximum Control Line Exceeded",
             Self::ServerShutdown => "Server Shutdown",
             Self::NoRespondersRequiresHeaders => "No Responders Requires Headers",
+            Self::WrongPort => "Incorrect Port",
+            Self::DuplicateRoute => "Duplicate Route",
+            Self::ClusterNameConflict => "Cluster Name Conflict",
+            Self::MissingAccount => "Missing Account",
         }
     }
 

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 use midge_wire::json::Info;
 use midge_wire::subject;
 
 use crate::account::{Account, GLOBAL, SYSTEM};
+use crate::cluster::ClusterSettings;
 use crate::conn::{Conn, Kind, NewConn, Owner};
 use crate::conns::{ConnTable, Conns};
 use crate::ended::{self, EndedConns};
@@ -14,6 +17,8 @@ use crate::grant::{Arrival, Entrance, Grant};
 use crate::interest::{Generations, QueueNames, SubRef};
 use crate::limits::Limits;
 use crate::reason::CloseReason;
+use crate::remote::announced::Step;
+use crate::remote::neighbours::Neighbours;
 use crate::snapshot::{ConnSnapshot, Totals};
 use crate::subs::{Ended, Sid, Subscription};
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -33,6 +38,8 @@ pub struct Settings {
     pub seed: u64,
     /// Ended connections that are remembered for monitoring.
     pub max_ended: usize,
+    /// The cluster that the server is a member of, if it is of one.
+    pub cluster: Option<ClusterSettings>,
 }
 
 /// The accounts, connections and limits of one server.
@@ -44,17 +51,37 @@ pub struct Router {
     /// For connections of which nothing is said, or nothing yet.
     anyone: Arc<Grant>,
     seed: u64,
-    accounts: RwLock<Vec<Arc<Account>>>,
+    accounts: RwLock<Accounts>,
     system: RwLock<Arc<Account>>,
     generations: Arc<Generations>,
-    queues: QueueNames,
+    pub(crate) queues: QueueNames,
     conns: ConnTable,
+    neighbours: Neighbours,
     clients: Clients,
     next_cid: AtomicU64,
     next_serial: AtomicU32,
     workers: Mutex<Vec<Arc<Mutex<Worker>>>>,
-    ended: Mutex<EndedConns>,
-    max_ended: usize,
+    /// `None` where none shall be remembered.
+    ended: Option<Mutex<EndedConns>>,
+}
+
+/// The accounts, by place and by name.
+#[derive(Debug, Default)]
+struct Accounts {
+    all: Vec<Arc<Account>>,
+    /// Operators choose the names.
+    by_name: HashMap<Arc<str>, u32, FixedState>,
+}
+
+impl Accounts {
+    fn get(&self, name: &str) -> Option<&Arc<Account>> {
+        self.all.get(*self.by_name.get(name)? as usize)
+    }
+
+    fn add(&mut self, account: Arc<Account>) {
+        self.by_name.insert(account.name().clone(), account.index());
+        self.all.push(account);
+    }
 }
 
 /// A subscription to be made.
@@ -97,8 +124,10 @@ impl Router {
         let make = |name, index| Arc::new(Account::new(name, index, settings.seed, generations.clone()));
         let (global, system) = (make(GLOBAL, 0), make(SYSTEM, 1));
         system.set_system(true);
+        let mut accounts = Accounts::default();
+        [global.clone(), system.clone()].into_iter().for_each(|account| accounts.add(account));
         Arc::new(Self {
-            accounts: RwLock::new(vec![global.clone(), system.clone()]),
+            accounts: RwLock::new(accounts),
             system: RwLock::new(system),
             anyone: Arc::new(Grant::of(global)),
             info: RwLock::new(settings.info),
@@ -108,12 +137,12 @@ impl Router {
             generations,
             queues: QueueNames::new(settings.seed),
             conns: ConnTable::default(),
+            neighbours: Neighbours::new(settings.cluster, settings.seed),
             clients: Clients::default(),
             next_cid: AtomicU64::new(1),
             next_serial: AtomicU32::new(1),
             workers: Mutex::new(Vec::new()),
-            ended: Mutex::new(EndedConns::new(settings.max_ended)),
-            max_ended: settings.max_ended,
+            ended: (settings.max_ended > 0).then(|| Mutex::new(EndedConns::new(settings.max_ended))),
         })
     }
 
@@ -130,7 +159,12 @@ impl Router {
     /// The account of that name.
     #[must_use]
     pub fn account(&self, name: &str) -> Option<Arc<Account>> {
-        self.accounts.read().iter().find(|account| &**account.name() == name).cloned()
+        self.accounts.read().get(name).cloned()
+    }
+
+    /// The account in that place.
+    pub(crate) fn account_at(&self, index: u32) -> Option<Arc<Account>> {
+        self.accounts.read().all.get(index as usize).cloned()
     }
 
     /// The account for connections of which nothing else is said.
@@ -148,12 +182,12 @@ impl Router {
     /// The account of that name, made if there is none.
     pub fn add_account(&self, name: &str) -> Arc<Account> {
         let mut accounts = self.accounts.write();
-        if let Some(account) = accounts.iter().find(|account| &**account.name() == name) {
+        if let Some(account) = accounts.get(name) {
             return account.clone();
         }
-        let index = accounts.len() as u32;
+        let index = accounts.all.len() as u32;
         let account = Arc::new(Account::new(name, index, self.seed, self.generations.clone()));
-        accounts.push(account.clone());
+        accounts.add(account.clone());
         account
     }
 
@@ -174,7 +208,7 @@ impl Router {
     /// All accounts, in the order in which they were made.
     #[must_use]
     pub fn accounts(&self) -> Vec<Arc<Account>> {
-        self.accounts.read().clone()
+        self.accounts.read().all.clone()
     }
 
     /// The limits in force.
@@ -267,10 +301,11 @@ impl Router {
     /// What the whole server has done and holds.
     #[must_use]
     pub fn totals(&self) -> Totals {
+        let here: u32 = self.accounts.read().all.iter().map(|account| account.subscriptions()).sum();
         let mut totals = Totals {
             clients: self.clients(),
             total_connections: self.clients.ever.load(Ordering::Relaxed),
-            subscriptions: self.accounts.read().iter().map(|account| account.subscriptions()).sum(),
+            subscriptions: here + self.remotes().subscriptions(),
             inserts: u64::from(self.next_serial.load(Ordering::Relaxed) - 1),
             ..Totals::default()
         };
@@ -327,7 +362,7 @@ impl Router {
     /// The last connections that ended, oldest first.
     #[must_use]
     pub fn ended_connections(&self) -> Vec<ConnSnapshot> {
-        self.ended.lock().iter().cloned().collect()
+        self.ended.iter().flat_map(|ended| ended.lock().iter().cloned().collect::<Vec<_>>()).collect()
     }
 
     /// The name of a queue group.
@@ -369,9 +404,9 @@ impl Router {
     /// Forgets a connection and all of its subscriptions.
     pub(crate) fn disconnect(&self, conn: &Conn, account: &Account) {
         if conn.kind() == Kind::Client {
-            if self.max_ended > 0 {
+            if let Some(ended) = &self.ended {
                 let snapshot = ConnSnapshot::of(conn, self, ended::SUBSCRIPTIONS_EACH);
-                self.ended.lock().push(snapshot);
+                ended.lock().push(snapshot);
             }
             self.clients.open.fetch_sub(1, Ordering::Relaxed);
         }
@@ -388,7 +423,7 @@ impl Router {
         account: &Account,
         new: &NewSub<'_>,
     ) -> Result<(), SubscribeError> {
-        let serial = self.next_serial.fetch_add(1, Ordering::Relaxed);
+        let serial = self.next_serial();
         let (slot, queue) = {
             let mut state = conn.lock();
             if !state.is_open() {
@@ -410,7 +445,31 @@ impl Router {
         let at = SubRef { conn: conn.index(), slot, serial, queue };
         account.interest().insert(new.subject, at);
         account.subscribed();
+        self.announce(account, (new.subject, new.queue), Step::Up);
         Ok(())
+    }
+
+    pub(crate) const fn neighbours(&self) -> &Neighbours {
+        &self.neighbours
+    }
+
+    /// The number of the next subscription.
+    pub(crate) fn next_serial(&self) -> u32 {
+        self.next_serial.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) const fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The number of the next connection.
+    pub(crate) fn next_publisher(&self) -> u64 {
+        self.next_cid.load(Ordering::Relaxed)
+    }
+
+    /// Makes stale whatever was found before, in all accounts.
+    pub(crate) fn look_again_everywhere(&self) {
+        self.accounts.read().all.iter().for_each(|account| account.interest().bump_all());
     }
 
     /// Ends a subscription now, or when it has had `max` messages in all; whether it has ended.
@@ -470,6 +529,9 @@ impl Router {
         let at = SubRef { conn, slot: ended.slot, serial: ended.serial, queue: ended.queue };
         account.interest().remove(&ended.subject, at);
         account.unsubscribed(1);
+        if self.has_neighbours() {
+            self.announce(account, (&ended.subject, &self.queues.name(ended.queue)), Step::Down);
+        }
         self.queues.release(ended.queue);
     }
 

@@ -165,7 +165,7 @@ impl SubTable {
 
     /// Whether a subscription that was found by a hash is there, and its subject is `name` or the `prefix.*` of it.
     pub(crate) fn wants(&self, name: &[u8], slot: u32, serial: u32) -> bool {
-        self.subject(slot, serial).is_some_and(|subject| subject == name || is_star_of(subject, name))
+        self.subject(slot, serial).is_some_and(|subject| is_for(subject, name))
     }
 
     fn subject(&self, slot: u32, serial: u32) -> Option<&[u8]> {
@@ -224,6 +224,11 @@ fn move_subjects(slots: &mut Rows<Option<Subscription>>, subjects: &mut Texts) {
         sub.subject = fresh.add(subjects.get(sub.subject));
     }
     *subjects = fresh;
+}
+
+/// Whether a subscription on `subject` that was found by the hash of `name` is meant: it is that, or the `prefix.*` of it.
+pub(crate) fn is_for(subject: &[u8], name: &[u8]) -> bool {
+    subject == name || is_star_of(subject, name)
 }
 
 /// Whether `subject` is all of `name` but for the last token, and a `*`.

@@ -49,6 +49,11 @@ impl Texts {
         Text { piece, start, len: text.len() as u16 }
     }
 
+    /// Bytes of all texts, those counted that nobody needs any more.
+    pub(crate) const fn len(&self) -> usize {
+        self.bytes
+    }
+
     pub(crate) fn get(&self, text: Text) -> &[u8] {
         let piece = self.pieces.get(text.piece as usize).map(Vec::as_slice).unwrap_or_default();
         let start = usize::from(text.start);

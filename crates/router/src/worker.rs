@@ -26,6 +26,8 @@ pub struct Worker {
     pub(crate) expired: Vec<Expired>,
     /// The receiver that the current producer should wait for.
     pub(crate) crowded: Option<Arc<Conn>>,
+    /// For one message: servers, and the groups of which a member behind them was chosen.
+    pub(crate) chosen: Vec<(u32, u32)>,
     pub(crate) counters: Counters,
     traffic: Vec<Traffic>,
     /// Slow consumers of each account.
@@ -138,6 +140,7 @@ impl Worker {
             early: Vec::new(),
             expired: Vec::new(),
             crowded: None,
+            chosen: Vec::new(),
             counters: Counters::default(),
             traffic: Vec::new(),
             slow: Vec::new(),
@@ -175,7 +178,7 @@ impl Worker {
 
     fn flush_one(&mut self, conn: &Conn, now: Instant) {
         match conn.kind() {
-            Kind::Client => conn.flush_with(&mut self.pool, now),
+            Kind::Client | Kind::Route | Kind::Spoke | Kind::Hub => conn.flush_with(&mut self.pool, now),
             Kind::Local => {
                 if let Some(owner) = conn.take_dirty() {
                     owner.wake();

@@ -30,6 +30,7 @@ pub(crate) struct Ports {
     pub(crate) tls: bool,
     pub(crate) monitor: Option<(SocketAddr, bool)>,
     pub(crate) websocket: Option<(SocketAddr, bool)>,
+    pub(crate) routes: Option<SocketAddr>,
 }
 
 /// nats-server's `Ports` (`server/server.go`).
@@ -38,6 +39,8 @@ struct Urls {
     nats: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     monitoring: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cluster: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     websocket: Vec<String>,
 }
@@ -55,6 +58,7 @@ impl PortsFile {
         let urls = Urls {
             nats: urls(if ports.tls { "tls" } else { "nats" }, ports.clients),
             monitoring: listed(ports.monitor, "http", "https"),
+            cluster: ports.routes.map(|address| urls("nats", address)).unwrap_or_default(),
             websocket: listed(ports.websocket, "ws", "wss"),
         };
         write(&path, &serde_json::to_string(&urls).unwrap_or_default())?;

@@ -35,6 +35,7 @@
 
 mod auth;
 mod carrier;
+mod cluster;
 mod drive;
 mod files;
 #[cfg(fuzzing)]

@@ -11,11 +11,11 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use crate::files::{PidFile, Ports, PortsFile};
-use crate::options::{ConnectionType, Options};
+use crate::options::Options;
 use crate::server::Server;
-use crate::shard::{Accepted, Shard};
+use crate::shard::{Accepted, Door, Shard};
 use crate::tls::{Tls, TlsError};
-use crate::{leave, monitor, system, talk};
+use crate::{cluster, leave, monitor, system, talk};
 
 /// Connections that the system holds until they are accepted.
 const BACKLOG: i32 = 4096;
@@ -69,6 +69,7 @@ pub struct Running {
     server: Arc<Server>,
     monitor: Option<SocketAddr>,
     websocket: Option<SocketAddr>,
+    routes: Option<SocketAddr>,
     orders: mpsc::Sender<Order>,
     control: Option<JoinHandle<()>>,
 }
@@ -90,6 +91,12 @@ impl Running {
     #[must_use]
     pub const fn websocket_address(&self) -> Option<SocketAddr> {
         self.websocket
+    }
+
+    /// Where other servers of the cluster are listened for.
+    #[must_use]
+    pub const fn route_address(&self) -> Option<SocketAddr> {
+        self.routes
     }
 
     /// Tells the server to do something. Does not wait for it.
@@ -144,6 +151,7 @@ impl Server {
         }
         let websocket = bind_websocket(options)?;
         let websocket_address = websocket.as_ref().and_then(|listener| listener.local_addr().ok());
+        let routes = options.cluster.port.map(|port| bind(options.cluster.host(), port)).transpose()?;
         let clients = bind(&options.listen.host, options.listen.port)?;
         let address = clients.local_addr().map_err(StartError::Thread)?;
         self.listens_on(address);
@@ -153,12 +161,22 @@ impl Server {
             Some(_) => info!("TLS required for client connections"),
             None => {}
         }
+        let route_address = routes.as_ref().and_then(|listener| listener.local_addr().ok());
+        if let (Some(address), Some(cluster)) = (route_address, self.router().cluster()) {
+            info!("Cluster name is {}", cluster.name());
+            if options.cluster.name.is_none() {
+                warn!("Cluster name was dynamically generated, consider setting one");
+            }
+            info!("Listening for route connections on {}", shown(options.cluster.host(), address.port()));
+            self.listens_for_routes_on(address);
+        }
         let pid = PidFile::write(options.files.pid.as_deref())?;
         let ports = Ports {
             clients: address,
             tls: setup.tls.is_some(),
             monitor: monitor_address.map(|address| (address, monitor_tls.is_some())),
             websocket: websocket_address.map(|address| (address, setup.websocket_tls.is_some())),
+            routes: route_address,
         };
         let ports = PortsFile::write(options.files.ports_dir.as_deref(), &ports)?;
 
@@ -171,7 +189,7 @@ impl Server {
         let services = Services::start(self, monitor.map(|listener| (listener, monitor_tls)))?;
         let runtime = runtime()?;
         let (orders, inbox) = mpsc::channel(ORDERS);
-        let house = House { server: self.clone(), clients, websocket, services, shards, inbox };
+        let house = House { server: self.clone(), clients, websocket, routes, services, shards, inbox };
         let control = std::thread::Builder::new().name("midge-control".to_owned()).spawn(move || {
             runtime.block_on(house.keep());
             drop((pid, ports));
@@ -182,6 +200,7 @@ impl Server {
             server: self.clone(),
             monitor: monitor_address,
             websocket: websocket_address,
+            routes: route_address,
             orders,
             control,
         })
@@ -215,6 +234,7 @@ struct House {
     server: Arc<Server>,
     clients: TcpListener,
     websocket: Option<TcpListener>,
+    routes: Option<TcpListener>,
     services: Services,
     shards: Vec<Shard>,
     inbox: mpsc::Receiver<Order>,
@@ -223,18 +243,27 @@ struct House {
 impl House {
     async fn keep(mut self) {
         let shards = Arc::new(self.shards);
-        let clients = tokio::spawn(accept(self.clients, ConnectionType::Standard, shards.clone()));
-        let websocket = self
-            .websocket
-            .map(|listener| tokio::spawn(accept(listener, ConnectionType::WebSocket, shards.clone())));
-        let order = loop {
-            match self.inbox.recv().await.unwrap_or(Order::Stop) {
-                Order::Reload => self.server.reload_again().await,
-                order => break order,
+        let listen = |listener, door| tokio::spawn(accept(listener, door, shards.clone()));
+        let clients = listen(self.clients, || Door::Client);
+        let websocket = self.websocket.map(|listener| listen(listener, || Door::WebSocket));
+        let routes = self.routes.map(|listener| listen(listener, || Door::Route(None)));
+        let cluster = tokio::task::LocalSet::new();
+        cluster.spawn_local(cluster::run(self.server.clone(), shards.clone()));
+        let server = self.server.clone();
+        let inbox = &mut self.inbox;
+        let orders = async {
+            loop {
+                match inbox.recv().await.unwrap_or(Order::Stop) {
+                    Order::Reload => server.reload_again().await,
+                    order => break order,
+                }
             }
         };
+        let order = cluster.run_until(orders).await;
+        // Nor is another server dialled any more.
+        drop(cluster);
         // No client may come any more; the acceptor's end closes the port.
-        for accept in std::iter::once(clients).chain(websocket) {
+        for accept in std::iter::once(clients).chain(websocket).chain(routes) {
             accept.abort();
             let _ = accept.await;
         }
@@ -293,7 +322,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, StartError> {
 }
 
 /// Places connections where there are fewest.
-async fn accept(listener: TcpListener, kind: ConnectionType, shards: Arc<Vec<Shard>>) {
+async fn accept(listener: TcpListener, door: fn() -> Door, shards: Arc<Vec<Shard>>) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return error!("Cannot accept connections: {error}"),
@@ -314,7 +343,7 @@ async fn accept(listener: TcpListener, kind: ConnectionType, shards: Arc<Vec<Sha
         // Without it, a small answer would wait for the acknowledgement of the one before.
         let _ = stream.set_nodelay(true);
         if let Some(shard) = shards.iter().min_by_key(|shard| shard.load()) {
-            shard.take(Accepted { stream, kind }).await;
+            shard.take(Accepted { stream, door: door() }).await;
         }
     }
 }

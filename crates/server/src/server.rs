@@ -14,6 +14,7 @@ use midge_wire::json::Info;
 use parking_lot::{Mutex, RwLock};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::cluster::{self, Clustering};
 use crate::drive::pipe;
 use crate::inside::Inside;
 use crate::options::{Address, Options};
@@ -46,6 +47,8 @@ pub struct Server {
     address: RwLock<Option<std::net::SocketAddr>>,
     /// What publishes events in the system account, unless there shall be none.
     system: OnceLock<System>,
+    /// What connects to the other servers of the cluster, if there is one.
+    clustering: Option<Clustering>,
     /// How often each of monitoring's paths was asked for.
     requests: Mutex<BTreeMap<&'static str, u64>>,
     stopping: AtomicBool,
@@ -70,6 +73,7 @@ impl Server {
             entrance: Entrance::default(),
             seed: RandomState::new().hash_one(&id),
             max_ended: options.max_closed_clients,
+            cluster: cluster::settings(&options, &id),
         });
         if let Some(system) = &options.accounts.system {
             router.set_system_account(&router.add_account(system));
@@ -77,6 +81,7 @@ impl Server {
         let name = options.name.clone().unwrap_or_else(|| id.clone());
         let setup = Setup::new(options, &router)?;
         router.set_entrance(setup.entrance());
+        let clustering = router.cluster().map(|_| Clustering::new());
         let server = Arc::new(Self {
             driven: router.worker(),
             setup: RwLock::new(Arc::new(setup)),
@@ -90,6 +95,7 @@ impl Server {
             reloading: tokio::sync::Mutex::new(()),
             address: RwLock::new(None),
             system: OnceLock::new(),
+            clustering,
             requests: Mutex::default(),
             stopping: AtomicBool::new(false),
         });
@@ -104,6 +110,10 @@ impl Server {
     /// What publishes events in the system account, if anything does.
     pub(crate) fn system(&self) -> Option<&System> {
         self.system.get()
+    }
+
+    pub(crate) const fn clustering(&self) -> Option<&Clustering> {
+        self.clustering.as_ref()
     }
 
     /// What is made from the options in force.
@@ -213,6 +223,9 @@ impl Server {
     pub(crate) fn announce_leave(&self) {
         self.tell_lame_duck();
         let mut worker = self.driven.lock();
+        if let Some(cluster) = self.router.cluster() {
+            cluster.tell_lame_duck(&mut worker);
+        }
         self.router.enter_lame_duck(&mut worker, Instant::now());
     }
 

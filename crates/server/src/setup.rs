@@ -8,8 +8,9 @@ use rustls::crypto::ring;
 
 use crate::auth::Directory;
 use crate::carrier::Carrier;
+use crate::cluster;
 use crate::options::{ConnectionType, Options, OptionsError, TlsOptions};
-use crate::tls::{Tls, TlsError};
+use crate::tls::{MutualTls, Tls, TlsError};
 
 /// What is made from one set of options.
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub(crate) struct Setup {
     pub(crate) directory: Directory,
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) websocket_tls: Option<Arc<Tls>>,
+    pub(crate) cluster_tls: Option<Arc<MutualTls>>,
     /// How WebSocket clients come in. Others come in by the router's own entrance.
     websocket: Arc<Entrance>,
 }
@@ -43,9 +45,13 @@ impl Setup {
         };
         let tls = make(&options.tls.block, options.tls.allow_plain)?;
         let websocket_tls = make(&options.websocket.tls, false)?;
+        let cluster_tls = options.cluster.tls.as_ref().map(MutualTls::new).transpose()?.map(Arc::new);
         let directory = Directory::new(&options, router);
+        for account in &options.cluster.accounts {
+            router.add_account(account);
+        }
         let websocket = Arc::new(websocket_entrance(&options, &directory, websocket_tls.is_some()));
-        Ok(Self { options, directory, tls, websocket_tls, websocket })
+        Ok(Self { options, directory, tls, websocket_tls, cluster_tls, websocket })
     }
 
     /// How clients come in that are no WebSocket clients.
@@ -63,6 +69,18 @@ impl Setup {
             ping_interval: None,
             address: None,
         }
+    }
+
+    /// How other servers of the cluster come in, or are gone to.
+    pub(crate) fn route_entrance(&self, dialled: bool) -> Arc<Entrance> {
+        let block = &self.options.cluster;
+        Arc::new(Entrance {
+            asks: !dialled,
+            announces: block.auth.user.is_some(),
+            timeout: cluster::auth_timeout(block),
+            ping_interval: block.ping_interval,
+            ..Entrance::default()
+        })
     }
 
     /// A client at the door, with something to sign where somebody's key is known.

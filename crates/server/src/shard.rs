@@ -16,8 +16,10 @@ use midge_router::Worker;
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc};
+use tracing::error;
 
 use crate::carrier::Carrier;
+use crate::cluster::{Dialled, RouteDuty};
 use crate::drive::{Alarm, Connection, Host, pipe, socket};
 use crate::options::ConnectionType;
 use crate::server::Server;
@@ -33,8 +35,19 @@ const QUIET: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Accepted {
     pub(crate) stream: TcpStream,
-    /// Which listener it came by.
-    pub(crate) kind: ConnectionType,
+    /// How it came.
+    pub(crate) door: Door,
+}
+
+/// How a connection came.
+#[derive(Debug)]
+pub(crate) enum Door {
+    /// By the port for clients.
+    Client,
+    /// By the port for WebSocket.
+    WebSocket,
+    /// By the port for other servers, or it was dialled.
+    Route(Option<Box<Dialled>>),
 }
 
 /// A running shard, as the acceptor sees it.
@@ -107,14 +120,15 @@ async fn run(server: Arc<Server>, mut receiver: mpsc::Receiver<Accepted>, load: 
         let seat = Seat(load.clone());
         // A peer that has already gone has no address.
         let Ok(peer) = accepted.stream.peer_addr() else { continue };
-        if accepted.kind == ConnectionType::Standard && is_throttled(&server, &accepted.stream) {
+        if matches!(accepted.door, Door::Client) && is_throttled(&server, &accepted.stream) {
             continue;
         }
         let Ok(stream) = tokio::net::TcpStream::from_std(accepted.stream) else { continue };
         let host = ShardHost { shard: shard.clone(), _seat: seat };
-        match accepted.kind {
-            ConnectionType::Standard => client(&server, host, &peer.to_string(), stream),
-            ConnectionType::WebSocket => {
+        match accepted.door {
+            Door::Client => client(&server, host, &peer.to_string(), stream),
+            Door::Route(dialled) => route(&server, host, peer.to_string(), stream, dialled),
+            Door::WebSocket => {
                 let ours = server.clone();
                 tokio::task::spawn_local(websocket::serve(
                     server.clone(),
@@ -156,11 +170,47 @@ fn client(server: &Arc<Server>, host: ShardHost, peer: &str, stream: tokio::net:
     let setup = server.setup();
     let Some(tls) = &setup.tls else {
         let (inlet, outlet) = socket::split(stream, setup.options.log.max_traced);
-        return sit(Connection::new(server.clone(), host, (peer, None), inlet, outlet));
+        return sit(Connection::client(server.clone(), host, (peer, None), inlet, outlet));
     };
     let carrier = Arc::new(Carrier::new(ConnectionType::Standard));
     let stream = Upgrade::new(stream, tls.clone(), carrier.clone());
     sit(pipe::connection(server.clone(), host, (peer, Some(carrier)), stream));
+}
+
+/// Runs a connection to another server of the cluster.
+fn route(
+    server: &Arc<Server>,
+    host: ShardHost,
+    peer: String,
+    stream: tokio::net::TcpStream,
+    dialled: Option<Box<Dialled>>,
+) {
+    let setup = server.setup();
+    let dial = |tls: bool| dialled.as_ref().map(|dialled| dialled.dial(tls));
+    let Some(tls) = setup.cluster_tls.clone() else {
+        let dial = dial(false);
+        let streams = socket::split(stream, setup.options.log.max_traced);
+        let duty = RouteDuty::new(dialled);
+        return sit(Connection::route(server.clone(), host, (&peer, dial), duty, streams));
+    };
+    let (server, dial) = (server.clone(), dial(true));
+    tokio::task::spawn_local(async move {
+        let stream = match &dialled {
+            Some(dialled) => tls.connect(&dialled.url.host, stream).await,
+            None => tls.accept(stream).await,
+        };
+        match stream {
+            Ok(stream) => {
+                let streams = pipe::split(stream, setup.options.log.max_traced);
+                let duty = RouteDuty::new(dialled);
+                sit(Connection::route(server, host, (&peer, dial), duty, streams));
+            }
+            Err(why) => {
+                error!("{peer} - TLS route handshake error: {why}");
+                RouteDuty::new(dialled).ended(&server);
+            }
+        }
+    });
 }
 
 /// Runs a connection until it ends. As it is: an `async` block around it would keep it twice, once for the block and once

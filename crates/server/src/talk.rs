@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
-use midge_router::{ClientSession, CloseReason, Conn, Direction, Event, Quoted, Refusal, SessionError};
+use midge_router::{CloseReason, Conn, Direction, Event, Kind, Quoted, Refusal, RouteError, SessionError};
 use midge_wire::WireError;
 use midge_wire::json::Credentials;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -13,7 +13,7 @@ use tracing::{debug, error, info, trace, warn};
 
 use crate::auth::{Login, claimed};
 use crate::carrier::Carrier;
-use crate::server::Server;
+use crate::drive::End;
 use crate::tls::HandshakeError;
 
 /// A connection's side of the log.
@@ -32,7 +32,12 @@ impl fmt::Display for Name<'_> {
         if let Some(address) = Carrier::of(self.0).and_then(|carrier| carrier.forwarded_for) {
             write!(f, "{address}/")?;
         }
-        write!(f, "{} - cid:{}", self.0.peer(), self.0.cid())?;
+        let number = match self.0.kind() {
+            Kind::Client | Kind::Local => "cid",
+            Kind::Route => "rid",
+            Kind::Spoke | Kind::Hub => "lid",
+        };
+        write!(f, "{} - {number}:{}", self.0.peer(), self.0.cid())?;
         let Some(hello) = self.0.hello() else { return Ok(()) };
         let version = if hello.version.is_empty() { String::new() } else { format!("v{}", hello.version) };
         let words: Vec<&str> = [version.as_str(), &hello.lang, &hello.name]
@@ -53,8 +58,8 @@ impl fmt::Display for Name<'_> {
 }
 
 impl Talk {
-    pub(crate) fn new(session: &ClientSession) -> Self {
-        debug!("{} - Client connection created", Name(session.conn()));
+    pub(crate) fn new(conn: &Conn) -> Self {
+        debug!("{} - {} connection created", Name(conn), kind(conn));
         Self { reason: None, asked: None }
     }
 
@@ -75,8 +80,8 @@ impl Talk {
     }
 
     /// Logs that there is no TLS with the peer. Who does not even begin it is none of the operator's concern.
-    pub(crate) fn no_handshake(&self, session: &ClientSession, why: &HandshakeError) {
-        let name = Name(session.conn());
+    pub(crate) fn no_handshake(&self, conn: &Conn, why: &HandshakeError) {
+        let name = Name(conn);
         match why {
             HandshakeError::Timeout | HandshakeError::NotTls => debug!("{name} - TLS handshake error: {why}"),
             HandshakeError::NotPinned | HandshakeError::Tls(_) => {
@@ -86,11 +91,11 @@ impl Talk {
     }
 
     /// Logs an event.
-    pub(crate) fn handle(&mut self, event: Event, session: &ClientSession) {
-        let name = Name(session.conn());
+    pub(crate) fn handle(&mut self, event: Event, conn: &Conn) {
+        let name = Name(conn);
         match event {
             // Whoever runs the session answers it.
-            Event::Authenticate(_) | Event::Connected => {}
+            Event::Authenticate(_) | Event::Connected | Event::Route(_) => {}
             Event::Refused(refusal @ (Refusal::TooMany | Refusal::Tokens(_))) => error!("{name} - {refusal}"),
             Event::Refused(refusal @ (Refusal::Subject | Refusal::PublishSubject)) => {
                 debug!("{name} - {refusal}")
@@ -121,16 +126,30 @@ impl Talk {
             }
             Event::Closed(reason, error) => {
                 self.reason = Some(reason);
-                closed(&name, reason, error.as_ref(), session.conn());
+                closed(&name, reason, error.as_ref(), conn);
             }
         }
     }
 
     /// Logs the end of the connection.
-    pub(crate) fn ended(&self, session: &ClientSession, server: &Server) {
+    pub(crate) fn ended(&self, conn: &Conn) -> End<'_> {
         let reason = self.reason.unwrap_or(CloseReason::ClientClosed);
-        server.tell_disconnect(session.conn(), reason, self.asked.as_deref());
-        debug!("{} - Client connection closed: {}", Name(session.conn()), reason.text());
+        let line = format!("{} - {} connection closed: {}", Name(conn), kind(conn), reason.text());
+        if conn.kind() == Kind::Client {
+            debug!("{line}")
+        } else {
+            info!("{line}")
+        }
+        End { reason, claimed: self.asked.as_deref() }
+    }
+}
+
+/// What kind of peer a connection has, as log lines say it.
+fn kind(conn: &Conn) -> &'static str {
+    match conn.kind() {
+        Kind::Client | Kind::Local => "Client",
+        Kind::Route => "Router",
+        Kind::Spoke | Kind::Hub => "Leafnode",
     }
 }
 
@@ -140,7 +159,7 @@ fn closed(name: &Name<'_>, reason: CloseReason, error: Option<&SessionError>, co
         (Some(SessionError::Wire(WireError::PayloadTooLarge { size, limit })), _) => {
             error!("{name} - maximum payload exceeded: {size} vs {limit}");
         }
-        (Some(SessionError::Stale), _) => debug!("{name} - Stale Client Connection - Closing"),
+        (Some(SessionError::Stale), _) => debug!("{name} - Stale {} Connection - Closing", kind(conn)),
         (Some(SessionError::WriteDeadline), _) | (None, CloseReason::SlowConsumerWriteDeadline) => {
             info!(
                 "{name} - Slow Consumer Detected: WriteDeadline exceeded with {} bytes waiting",
@@ -150,7 +169,11 @@ fn closed(name: &Name<'_>, reason: CloseReason, error: Option<&SessionError>, co
         (None, CloseReason::SlowConsumerPendingBytes) => {
             info!("{name} - Slow Consumer Detected: MaxPending exceeded");
         }
-        (Some(SessionError::Wire(why)), _) => error!("{name} - Client parser ERROR: {why}"),
+        (Some(SessionError::Wire(why)), _) => error!("{name} - {} parser ERROR: {why}", kind(conn)),
+        // Both servers dialled each other, or one itself.
+        (Some(SessionError::Route(why @ (RouteError::Duplicate(_) | RouteError::ToItself))), _) => {
+            debug!("{name} - {why}");
+        }
         (Some(why), _) => error!("{name} - {why}"),
         (None, _) => {}
     }

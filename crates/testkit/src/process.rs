@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long anything may take that should take no time at all.
@@ -20,6 +20,19 @@ pub fn program(variable: &str) -> PathBuf {
     let Some(path) = path else { panic!("{variable} is not set: run these tests by cargo xtask interop") };
     assert!(path.exists(), "{variable} names {}, which is not there", path.display());
     path
+}
+
+/// All versions of nats-server, oldest first, which the variable `NATS_SERVERS` names.
+///
+/// # Panics
+/// It is not set, or names something that is not there.
+#[must_use]
+pub fn nats_servers() -> Vec<PathBuf> {
+    let list = std::env::var_os("NATS_SERVERS");
+    let Some(list) = list else { panic!("NATS_SERVERS is not set: run these tests by cargo xtask interop") };
+    let all: Vec<PathBuf> = std::env::split_paths(&list).collect();
+    assert!(all.iter().all(|path| path.exists()), "NATS_SERVERS names something that is not there: {all:?}");
+    all
 }
 
 /// Raises this process's limit of open files as far as the system lets it.
@@ -85,6 +98,7 @@ pub struct Process {
     port: u16,
     monitor: Option<u16>,
     websocket: Option<u16>,
+    routes: OnceLock<u16>,
     folder: Option<Folder>,
 }
 
@@ -104,9 +118,18 @@ impl Process {
     /// It does not become ready.
     #[must_use]
     pub fn with_config(program: &Path, text: &str) -> Self {
+        Self::with_config_on(program, -1, text)
+    }
+
+    /// The same on this port; -1 for a free one.
+    ///
+    /// # Panics
+    /// It does not become ready.
+    #[must_use]
+    pub fn with_config_on(program: &Path, port: i32, text: &str) -> Self {
         let folder = Folder::new("conf");
         let path = folder.file("server.conf", text);
-        let mut server = Self::start(program, &["-c", &path]);
+        let mut server = Self::start_on(program, port, &["-c", &path]);
         server.folder = Some(folder);
         server
     }
@@ -137,7 +160,16 @@ impl Process {
                 }
             }
         });
-        let mut server = Self { child, lines, log, port: 0, monitor: None, websocket: None, folder: None };
+        let mut server = Self {
+            child,
+            lines,
+            log,
+            port: 0,
+            monitor: None,
+            websocket: None,
+            routes: OnceLock::new(),
+            folder: None,
+        };
         server.wait_until_ready(program);
         server
     }
@@ -201,6 +233,21 @@ impl Process {
     #[must_use]
     pub const fn websocket_port(&self) -> Option<u16> {
         self.websocket
+    }
+
+    /// The port for other servers of the cluster.
+    ///
+    /// # Panics
+    /// There is none.
+    #[must_use]
+    pub fn route_port(&self) -> u16 {
+        const LINE: &str = "Listening for route connections on";
+        *self.routes.get_or_init(|| {
+            // nats-server is ready before it listens for others.
+            let seen = self.log().into_iter().find(|line| line.contains(LINE));
+            let line = seen.unwrap_or_else(|| self.wait_for_line(LINE));
+            line.rsplit(':').next().and_then(|port| port.trim().parse().ok()).unwrap()
+        })
     }
 
     /// The folder with the configuration file that this server was started with, if it was made for it.

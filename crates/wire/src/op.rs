@@ -187,24 +187,10 @@ pub struct Routed<'a> {
     pub origin: &'a [u8],
     /// The account; empty on a connection that serves one account only.
     pub account: &'a [u8],
-    /// The subject that the message was published on.
-    pub subject: &'a [u8],
-    /// The reply subject, empty when there is none.
-    pub reply: &'a [u8],
     /// The queue groups of which one member each shall get it.
     pub queues: Queues<'a>,
-    /// Bytes of headers at the beginning of the frame.
-    pub header_len: usize,
-    /// Headers, payload and the closing CR LF.
-    pub frame: &'a [u8],
-}
-
-impl<'a> Routed<'a> {
-    /// Headers and payload, without the closing CR LF.
-    #[must_use]
-    pub fn body(&self) -> &'a [u8] {
-        self.frame.get(..self.frame.len().saturating_sub(2)).unwrap_or_default()
-    }
+    /// The message itself, as a client would have published it. A size of headers that is zero is left out.
+    pub message: Pub<'a>,
 }
 
 /// Names of queue groups, as they stand in a line.
@@ -212,6 +198,13 @@ impl<'a> Routed<'a> {
 pub struct Queues<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Queues<'a> {
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        // Blanks alone are cut off where the line is read.
+        self.0.is_empty()
+    }
+
     /// The names, one after the other.
     pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         self.0.split(|byte| matches!(byte, b' ' | b'\t')).filter(|name| !name.is_empty())

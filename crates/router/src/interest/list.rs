@@ -93,6 +93,21 @@ impl Many {
     }
 }
 
+/// Marks the place of a connection to another server: it is among those, and not among the clients.
+const REMOTE: u32 = 1 << 31;
+
+impl SubRef {
+    /// Something that is wanted behind another server, whose connection has that place.
+    pub(crate) const fn behind(remote: u32, slot: u32, serial: u32, queue: u32) -> Self {
+        Self { conn: remote | REMOTE, slot, serial, queue }
+    }
+
+    /// The place of the connection to another server, if this is behind one.
+    pub(crate) const fn remote(self) -> Option<u32> {
+        if self.conn & REMOTE > 0 { Some(self.conn & !REMOTE) } else { None }
+    }
+}
+
 impl SubList {
     pub(crate) fn push(&mut self, sub: SubRef) {
         let SubRef { conn, slot, serial, queue } = sub;

@@ -7,8 +7,9 @@ use hashbrown::HashTable;
 use super::generation::Stamp;
 use super::{Interest, SubRef};
 use crate::account::Account;
-use crate::conn::Conn;
+use crate::conn::{Conn, Kind};
 use crate::permissions::Permissions;
+use crate::remote::{Lanes, Peer, Remote};
 use crate::router::Router;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
@@ -25,18 +26,65 @@ pub(crate) struct Target {
 pub(crate) struct Group {
     queue: u32,
     pub(crate) members: Vec<Target>,
+    /// Members elsewhere.
+    pub(crate) away: Vec<Away>,
+    /// Its name; empty where there are no other servers.
+    pub(crate) name: Arc<[u8]>,
+}
+
+/// Members of a queue group behind another server.
+#[derive(Debug)]
+pub(crate) struct Away {
+    /// The server's place among the set's.
+    pub(crate) bundle: u32,
+    pub(crate) weight: u32,
+}
+
+/// Another server behind which somebody wants a message. It gets one copy, whoever there wants it.
+#[derive(Debug)]
+pub(crate) struct Bundle {
+    remote: Arc<Remote>,
+    lanes: Arc<Lanes>,
+    pub(crate) kind: Kind,
+    /// Whether somebody wants it who is in no queue group.
+    pub(crate) plain: bool,
+}
+
+impl Bundle {
+    /// The connection for what this publisher says.
+    #[inline]
+    pub(crate) fn lane(&self, publisher: u64) -> Option<&Arc<Conn>> {
+        self.lanes.pick(publisher)
+    }
+
+    /// How operations for that server are spelled.
+    pub(crate) fn language(&self) -> midge_wire::encode::Peer {
+        self.remote.language()
+    }
+
+    pub(crate) fn names_account(&self) -> bool {
+        self.remote.names_account
+    }
+
+    /// Whether that connection is one to the same server.
+    pub(crate) fn is_to(&self, peer: &Peer) -> bool {
+        std::ptr::eq(&*self.remote.peer, peer)
+    }
 }
 
 /// Everybody who is to receive what is published on one subject of one account.
 #[derive(Debug, Default)]
 pub(crate) struct MatchSet {
     account: u32,
+    account_name: Option<Arc<str>>,
     hash: u64,
     stamp: Stamp,
     /// `HMSG <subject> `, the beginning of every line that is sent for this set.
     line: Vec<u8>,
     pub(crate) plain: Vec<Target>,
     pub(crate) groups: Vec<Group>,
+    /// Other servers, in no order.
+    pub(crate) bundles: Vec<Bundle>,
     /// Whether no connection may get a message more than once.
     one_each: bool,
     /// The permissions that were last found to allow publishing here; zero for none.
@@ -56,17 +104,27 @@ impl MatchSet {
         self.line.get(1..).unwrap_or_default()
     }
 
+    /// `<subject> `.
+    pub(crate) fn routed_line(&self) -> &[u8] {
+        self.line.get(LINE_START.len()..).unwrap_or_default()
+    }
+
+    /// The name of the account, where some other server wants to know it.
+    pub(crate) fn account_name(&self) -> &[u8] {
+        self.account_name.as_deref().unwrap_or_default().as_bytes()
+    }
+
     fn subject(&self) -> &[u8] {
         self.line.get(LINE_START.len()..self.line.len().saturating_sub(1)).unwrap_or_default()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.plain.is_empty() && self.groups.is_empty()
+        self.plain.is_empty() && self.groups.is_empty() && self.bundles.is_empty()
     }
 
     /// Whether more than one receiver may get the same message.
     pub(crate) fn is_for_several(&self) -> bool {
-        self.plain.len() + self.groups.len() > 1
+        self.plain.len() + self.groups.len() + self.bundles.len() > 1
     }
 
     /// Whether `permissions` allow publishing here. Asked again and again, mostly of the same ones.
@@ -100,8 +158,9 @@ impl MatchSet {
 
     /// What it costs to keep this set, in bytes, roughly.
     fn cost(&self) -> usize {
-        let targets = self.plain.len() + self.groups.iter().map(|g| g.members.len() + 1).sum::<usize>();
-        160 + self.line.len() + targets * size_of::<Target>()
+        let members = self.groups.iter().map(|g| g.members.len() + g.away.len() + 4);
+        let targets = self.plain.len() + 2 * self.bundles.len() + members.sum::<usize>();
+        200 + self.line.len() + targets * size_of::<Target>()
     }
 
     /// Fills an empty or used set anew.
@@ -116,6 +175,7 @@ impl MatchSet {
         midge_wire::encode::parts(&mut self.line, &[LINE_START, subject, b" "]);
         self.plain.clear();
         self.groups.clear();
+        self.bundles.clear();
         look.found.clear();
         let hashed = interest.collect(&keys, look.found);
         self.one_each = true;
@@ -123,24 +183,30 @@ impl MatchSet {
             return;
         }
         look.conns.clear();
-        look.conns.extend(look.found.iter().map(|sub| sub.conn));
+        let here = look.found.iter().filter(|sub| sub.remote().is_none());
+        look.conns.extend(here.map(|sub| sub.conn));
         look.conns.sort_unstable();
         let twice = look.conns.windows(2).any(|two| matches!(two, [a, b] if a == b));
         self.one_each = !twice;
         look.router.conns().with(|conns| {
             for (at, sub) in look.found.iter().enumerate() {
+                if let Some(remote) = sub.remote() {
+                    let hashed_for = (at < hashed).then_some(subject);
+                    self.add_remote(remote, *sub, hashed_for, account, look.router);
+                    continue;
+                }
                 let queue = || look.router.queue_name(sub.queue);
                 if let Some(conn) = conns.get(sub.conn)
                     && (at >= hashed || conn.wants(subject, sub.slot, sub.serial))
                     && conn.may_receive(subject, queue)
                 {
-                    self.add(conn.clone(), *sub);
+                    self.add(conn.clone(), *sub, look.router);
                 }
             }
         });
     }
 
-    fn add(&mut self, conn: Arc<Conn>, sub: SubRef) {
+    fn add(&mut self, conn: Arc<Conn>, sub: SubRef, router: &Router) {
         let target = Target { conn, slot: sub.slot, serial: sub.serial };
         if sub.queue == 0 {
             self.plain.push(target);
@@ -148,7 +214,55 @@ impl MatchSet {
         }
         match self.groups.iter_mut().find(|group| group.queue == sub.queue) {
             Some(group) => group.members.push(target),
-            None => self.groups.push(Group { queue: sub.queue, members: vec![target] }),
+            None => {
+                // Only other servers say it.
+                let name =
+                    if router.has_neighbours() { router.queue_name(sub.queue) } else { Arc::default() };
+                let group = Group { queue: sub.queue, members: vec![target], away: Vec::new(), name };
+                self.groups.push(group);
+            }
+        }
+    }
+
+    /// Adds what is wanted behind another server.
+    #[cold]
+    fn add_remote(
+        &mut self,
+        remote: u32,
+        sub: SubRef,
+        hashed_for: Option<&[u8]>,
+        account: &Account,
+        router: &Router,
+    ) {
+        let Some(remote) = router.remotes().get(remote) else { return };
+        let facts = remote.subs.lock().facts(sub.slot, sub.serial, hashed_for);
+        let Some(facts) = facts else { return };
+        let known = self.bundles.iter().position(|bundle| bundle.is_to(&remote.peer));
+        let at = known.unwrap_or_else(|| {
+            self.account_name = Some(account.name().clone());
+            let (lanes, kind) = (remote.lanes(), remote.kind());
+            self.bundles.push(Bundle { remote, lanes, kind, plain: false });
+            self.bundles.len() - 1
+        });
+        let bundle = at as u32;
+        if sub.queue == 0 {
+            if let Some(bundle) = self.bundles.get_mut(at) {
+                bundle.plain = true;
+            }
+            return;
+        }
+        // Which of them gets a message differs from message to message.
+        self.one_each = false;
+        let at = self.groups.iter().position(|group| group.queue == sub.queue).unwrap_or_else(|| {
+            let (members, away) = (Vec::new(), Vec::new());
+            self.groups.push(Group { queue: sub.queue, members, away, name: router.queue_name(sub.queue) });
+            self.groups.len() - 1
+        });
+        let Some(group) = self.groups.get_mut(at) else { return };
+        // Over several lanes, a server says the same several times.
+        match group.away.iter_mut().find(|away| away.bundle == bundle) {
+            Some(away) => away.weight = away.weight.max(facts.weight),
+            None => group.away.push(Away { bundle, weight: facts.weight }),
         }
     }
 }

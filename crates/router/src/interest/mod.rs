@@ -14,7 +14,7 @@ mod trie;
 
 pub(crate) use generation::Generations;
 pub(crate) use list::SubRef;
-pub(crate) use matches::{Group, MatchCache, MatchSet, Target};
+pub(crate) use matches::{Away, Bundle, Group, MatchCache, MatchSet, Target};
 pub(crate) use queue::QueueNames;
 
 use std::hash::BuildHasher;
@@ -125,6 +125,17 @@ impl Interest {
         };
         self.generations.bump(hash);
         removed
+    }
+
+    /// Makes everything stale that was found with a subscription on `pattern`: something about it has changed.
+    pub(crate) fn touch(&self, pattern: &[u8]) {
+        let hash = match place(pattern) {
+            Place::Literal => self.hash(Part::Literal, pattern),
+            Place::Star { prefix } => self.hash(Part::Star, prefix),
+            Place::Tree { first } => self.hash(Part::Tree, first),
+            Place::Root => self.root_hash,
+        };
+        self.generations.bump(hash);
     }
 
     /// Makes everything stale that was found before.

@@ -11,8 +11,8 @@ use super::Tick;
 use super::event::{AuthRequest, Event, Refusal, SessionError};
 use super::timers::{Silence, Timers};
 use crate::account::Account;
-use crate::conn::{Conn, Direction, Sent};
-use crate::deliver::{Delivery, Train};
+use crate::conn::{Conn, Direction, Kind, Sent};
+use crate::deliver::{Delivery, Groups, Train};
 use crate::grant::Grant;
 use crate::interest::MatchSet;
 use crate::limits::Limits;
@@ -137,7 +137,7 @@ impl Core {
         echo: bool,
         tick: &mut Tick<'_>,
     ) -> Sent {
-        let sent = self.delivery(echo, tick.now).run(message, set, tick.worker);
+        let sent = self.delivery(echo, tick.now).run(message, Groups::All, set, tick.worker);
         self.router.settle(tick.worker);
         sent
     }
@@ -157,9 +157,9 @@ impl Core {
     }
 
     /// What the peer's messages have in common.
-    fn delivery(&self, echo: bool, now: Instant) -> Delivery<'_> {
+    pub(crate) fn delivery(&self, echo: bool, now: Instant) -> Delivery<'_> {
         let skip_crowded = self.limits.no_fast_producer_stall;
-        Delivery { from: &self.conn, echo, skip_crowded, now }
+        Delivery { from: &self.conn, echo, skip_crowded, now, behind: None }
     }
 
     /// Remembers the receivers of a message for the next one.
@@ -248,7 +248,7 @@ impl Core {
         }
         if let Some(text) = error.err_text() {
             let mut line = Vec::new();
-            encode::err(&mut line, text);
+            encode::err(&mut line, &text);
             self.send(&line, tick);
         }
         self.shut(error.reason(), Some(error));
@@ -327,7 +327,7 @@ impl Core {
     }
 
     /// Looks at the times that do not depend on the role.
-    pub(crate) fn check_times(&mut self, tick: &mut Tick<'_>) -> Silence {
+    pub(crate) fn check_times(&mut self, interval: Duration, tick: &mut Tick<'_>) -> Silence {
         let now = tick.now;
         if self.timers.auth.is_some_and(|auth| now >= auth) {
             self.timers.auth = None;
@@ -340,8 +340,9 @@ impl Core {
             self.fail(SessionError::WriteDeadline, tick);
             return Silence::Wait;
         }
-        let heard = self.conn.last_activity();
-        let silence = self.timers.check(now, heard, self.ping_interval(), self.limits.max_pings_out);
+        // A client that talks need not be asked. Between servers the round trip is of interest.
+        let heard = (self.conn.kind() == Kind::Client).then(|| self.conn.last_activity());
+        let silence = self.timers.check(now, heard, interval, self.limits.max_pings_out);
         if silence == Silence::Stale {
             tick.worker.counters.stale_connections += 1;
             self.fail(SessionError::Stale, tick);

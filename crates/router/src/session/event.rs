@@ -1,11 +1,13 @@
 //! What a session tells whoever runs it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use midge_wire::WireError;
-use midge_wire::json::Credentials;
+use midge_wire::json::{Credentials, PeerInfo};
 
+use crate::cluster::Opening;
 use crate::grant::Grant;
 use crate::reason::CloseReason;
 
@@ -21,6 +23,100 @@ pub enum Event {
     Refused(Refusal),
     /// The connection was closed from this side.
     Closed(CloseReason, Option<SessionError>),
+    /// Something about the cluster.
+    Route(RouteNews),
+}
+
+/// What a route tells of the cluster.
+#[derive(Debug)]
+pub enum RouteNews {
+    /// The connection is one to another member now.
+    Joined {
+        /// Its id.
+        id: String,
+        /// Its name.
+        name: String,
+        /// Connections to it that are to be made, too.
+        open: Vec<Opening>,
+    },
+    /// There is another server, which is to be connected to.
+    Heard(Box<PeerInfo>),
+    /// A member has said something new of itself.
+    Changed,
+}
+
+/// Why a connection cannot be one between two members of a cluster. Prints as the text of the `-ERR` that nats-server
+/// sends for it, where it sends any.
+#[non_exhaustive]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// A client has come to the port of routes.
+    #[error("attempted to connect to route port")]
+    WrongPort,
+    /// A gateway has come to the port of routes.
+    #[error("Rejecting connection from gateway {0:?} on the Route port")]
+    Gateway(String),
+    /// The names of the clusters differ.
+    #[error("Rejecting connection, cluster name {theirs:?} does not match {ours:?}")]
+    ClusterName {
+        /// The other's.
+        theirs: String,
+        /// This server's.
+        ours: String,
+    },
+    /// No cluster may be called so.
+    #[error("Rejecting connection, cluster name \"_\" is reserved")]
+    ReservedName,
+    /// The connection goes to this server itself.
+    #[error("route to itself")]
+    ToItself,
+    /// The other server has this server's name.
+    #[error("another server has this server's name, {0:?}")]
+    SameName(String),
+    /// There is such a connection to the server of that id already.
+    #[error("there is a route to {0} already")]
+    Duplicate(String),
+    /// There are not so many places in the pool.
+    #[error("Invalid route pool index: {index} - pool size is {size}")]
+    PoolIndex {
+        /// The place.
+        index: u32,
+        /// How many there are.
+        size: u32,
+    },
+    /// The account has no connection of its own here.
+    #[error("No route for account {0:?}")]
+    NoRoute(String),
+    /// There is no such account.
+    #[error("Unable to lookup account {0:?}: account missing")]
+    NoAccount(String),
+    /// Without a pool no account has a connection of its own.
+    #[error("Not possible to have a dedicated route for account {0:?} between those servers")]
+    NotDedicated(String),
+    /// More is wanted behind the other server than this one will remember.
+    #[error("maximum subscriptions exceeded")]
+    TooMuchInterest,
+    /// A subject is none.
+    #[error("Invalid Subscription")]
+    Subject,
+}
+
+impl RouteError {
+    /// Whether the peer is told.
+    const fn is_told(&self) -> bool {
+        !matches!(self, Self::ToItself | Self::SameName(_) | Self::Duplicate(_))
+    }
+
+    const fn reason(&self) -> CloseReason {
+        match self {
+            Self::WrongPort | Self::Gateway(_) => CloseReason::WrongPort,
+            Self::ClusterName { .. } | Self::ReservedName => CloseReason::ClusterNameConflict,
+            Self::ToItself | Self::SameName(_) | Self::Duplicate(_) => CloseReason::DuplicateRoute,
+            Self::NoAccount(_) | Self::NoRoute(_) | Self::NotDedicated(_) => CloseReason::MissingAccount,
+            Self::TooMuchInterest => CloseReason::MaxSubscriptionsExceeded,
+            Self::PoolIndex { .. } | Self::Subject => CloseReason::ProtocolViolation,
+        }
+    }
 }
 
 /// Who the peer says it is.
@@ -172,12 +268,22 @@ pub enum SessionError {
     /// The peer does not take what is sent to it.
     #[error("write deadline exceeded")]
     WriteDeadline,
+    /// The connection cannot be one between servers of a cluster.
+    #[error(transparent)]
+    Route(#[from] RouteError),
 }
 
 impl SessionError {
     /// The text inside the quotes of the `-ERR` that the peer gets; `None` where it gets none.
     #[must_use]
-    pub const fn err_text(&self) -> Option<&'static str> {
+    pub fn err_text(&self) -> Option<Cow<'static, str>> {
+        if let Self::Route(error) = self {
+            return error.is_told().then(|| error.to_string().into());
+        }
+        self.fixed_text().map(Cow::Borrowed)
+    }
+
+    const fn fixed_text(&self) -> Option<&'static str> {
         match self {
             Self::Wire(error) => error.err_text(),
             Self::Version => Some("invalid client protocol"),
@@ -188,7 +294,7 @@ impl SessionError {
             Self::TooManyAccountConnections => Some("maximum account active connections exceeded"),
             Self::TooManySubscriptions => Some("maximum subscriptions exceeded"),
             Self::Stale => Some("Stale Connection"),
-            Self::Connect(_) | Self::Info(_) | Self::Peer(_) | Self::WriteDeadline => None,
+            Self::Connect(_) | Self::Info(_) | Self::Peer(_) | Self::WriteDeadline | Self::Route(_) => None,
         }
     }
 
@@ -209,6 +315,7 @@ impl SessionError {
             Self::TooManySubscriptions => CloseReason::MaxSubscriptionsExceeded,
             Self::Stale => CloseReason::StaleConnection,
             Self::WriteDeadline => CloseReason::SlowConsumerWriteDeadline,
+            Self::Route(error) => error.reason(),
         }
     }
 }

@@ -26,6 +26,7 @@ use midge_wire::{Decoded, Decoder, encode};
 use self::core::{Core, Phase};
 use self::event::{Event, SessionError, Verdict};
 use self::role::client::Client;
+use self::role::route::{Dial, Route};
 use self::role::{Flow, Role};
 use self::timers::Silence;
 use crate::conn::{Conn, Kind, Owner};
@@ -97,6 +98,30 @@ impl Session<Client> {
         if router.clients() as usize > most {
             session.core.fail(SessionError::TooManyConnections, tick);
         }
+        session
+    }
+}
+
+/// The talk with another server of the cluster.
+pub type RouteSession = Session<Route>;
+
+impl Session<Route> {
+    /// Begins the talk with another server of the cluster, whose bytes `owner` moves: one that has come, or one that
+    /// was dialled.
+    pub fn route(
+        router: &Arc<Router>,
+        mut arrival: Arrival<'_>,
+        dial: Option<Dial>,
+        owner: Arc<dyn Owner>,
+        tick: &mut Tick<'_>,
+    ) -> Self {
+        let nonce = std::mem::take(&mut arrival.nonce);
+        let conn = router.connect(Kind::Route, arrival, router.anyone(), owner, tick.now);
+        let core = Core::new(router.clone(), conn, nonce, tick.now);
+        let role = Route::new(dial);
+        let decoder = Decoder::new(role.limits(&core));
+        let mut session = Self { core, role, decoder };
+        session.role.greet(&mut session.core, tick);
         session
     }
 }
@@ -190,7 +215,8 @@ impl<R: Role> Session<R> {
 
     /// Does what is due. Early calls do no harm.
     pub fn handle_timeout(&mut self, tick: &mut Tick<'_>) {
-        if self.core.phase != Phase::Closed && self.core.check_times(tick) == Silence::Ping {
+        let interval = self.role.ping_interval(&self.core);
+        if self.core.phase != Phase::Closed && self.core.check_times(interval, tick) == Silence::Ping {
             self.core.send(encode::PING, tick);
         }
     }
@@ -229,6 +255,7 @@ impl<R: Role> Session<R> {
         if self.core.phase != Phase::Closed {
             self.core.shut(reason, None);
         }
+        self.role.on_end(&mut self.core);
     }
 
     /// The account that the peer belongs to.
@@ -242,6 +269,7 @@ impl<R: Role> Drop for Session<R> {
     /// Whatever ends the driver, the subscriptions and the connection's place go with it.
     fn drop(&mut self) {
         self.core.conn.close(CloseReason::ClientClosed);
+        self.role.on_end(&mut self.core);
         self.core.router.disconnect(&self.core.conn, &self.core.account);
     }
 }

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-/// The first PING to a client comes after this, if the interval is longer (nats-server's `firstClientPingInterval`).
-const FIRST_PING: Duration = Duration::from_secs(2);
 /// A round trip is measured at least this often, even if the peer keeps sending.
 const MEASURE_EVERY: Duration = Duration::from_secs(3600);
 
@@ -40,18 +38,19 @@ impl Timers {
         self.auth.map_or(self.ping, |auth| auth.min(self.ping))
     }
 
-    /// Starts over after a CONNECT, with a first PING soon. `spread` in 0..1024 moves it by up to a fifth, so that
-    /// clients that came together are not all asked together.
-    pub(crate) fn restart(&mut self, now: Instant, interval: Duration, short: bool, spread: u32) {
-        let first = if short { interval.min(FIRST_PING) } else { interval };
+    /// Starts over once the peer has said who it is, with a first PING after `first` at the latest. `spread` in 0..1024
+    /// moves it by up to a fifth, so that those who came together are not all asked together.
+    pub(crate) fn begin(&mut self, now: Instant, interval: Duration, first: Duration, spread: u32) {
+        let first = interval.min(first);
         self.ping = now + first + first / 5 * spread.min(1023) / 1024;
     }
 
-    /// Decides about the peer's silence when the time for it has come. `heard` is when it last showed that it lives.
+    /// Decides about the peer's silence when the time for it has come. `heard` is when it last showed that it lives;
+    /// without it, the peer is asked in any case.
     pub(crate) fn check(
         &mut self,
         now: Instant,
-        heard: Instant,
+        heard: Option<Instant>,
         interval: Duration,
         max_out: u32,
     ) -> Silence {
@@ -60,7 +59,7 @@ impl Timers {
         }
         self.ping = now + interval;
         let measured = self.pinged.is_some_and(|at| now.duration_since(at) < MEASURE_EVERY);
-        if measured && now.saturating_duration_since(heard) < interval {
+        if measured && heard.is_some_and(|heard| now.saturating_duration_since(heard) < interval) {
             return Silence::Wait;
         }
         if self.pings_out >= max_out {
@@ -93,24 +92,24 @@ mod tests {
     fn a_silent_peer_is_asked_and_then_given_up() {
         let start = now();
         let mut timers = Timers::new(start, SECOND, None);
-        assert_eq!(timers.check(start, start, SECOND, 2), Silence::Wait);
+        assert_eq!(timers.check(start, Some(start), SECOND, 2), Silence::Wait);
         for n in 1..=2 {
-            assert_eq!(timers.check(start + SECOND * n, start, SECOND, 2), Silence::Ping);
+            assert_eq!(timers.check(start + SECOND * n, Some(start), SECOND, 2), Silence::Ping);
         }
-        assert_eq!(timers.check(start + SECOND * 3, start, SECOND, 2), Silence::Stale);
+        assert_eq!(timers.check(start + SECOND * 3, Some(start), SECOND, 2), Silence::Stale);
     }
 
     #[test]
     fn a_peer_that_talks_is_asked_once_only() {
         let start = now();
         let mut timers = Timers::new(start, SECOND * 10, None);
-        timers.restart(start, SECOND * 10, true, 0);
+        timers.begin(start, SECOND * 10, SECOND * 2, 0);
         assert_eq!(timers.next(), start + SECOND * 2);
-        assert_eq!(timers.check(start + SECOND * 2, start, SECOND * 10, 2), Silence::Ping);
+        assert_eq!(timers.check(start + SECOND * 2, Some(start), SECOND * 10, 2), Silence::Ping);
         assert_eq!(timers.pong(start + SECOND * 3), Some(SECOND));
         let heard = start + SECOND * 11;
-        assert_eq!(timers.check(start + SECOND * 12, heard, SECOND * 10, 2), Silence::Wait);
-        assert_eq!(timers.check(start + SECOND * 22, heard, SECOND * 10, 2), Silence::Ping);
+        assert_eq!(timers.check(start + SECOND * 12, Some(heard), SECOND * 10, 2), Silence::Wait);
+        assert_eq!(timers.check(start + SECOND * 22, Some(heard), SECOND * 10, 2), Silence::Ping);
     }
 
     #[test]
@@ -119,7 +118,7 @@ mod tests {
         let mut timers = Timers::new(start, SECOND * 10, Some(SECOND));
         assert_eq!(timers.next(), start + SECOND, "the CONNECT is waited for first");
         timers.auth = None;
-        timers.restart(start, SECOND * 10, false, 1023);
+        timers.begin(start, SECOND * 10, Duration::MAX, 1023);
         assert!(timers.next() > start + SECOND * 11 && timers.next() <= start + SECOND * 12);
     }
 }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use midge_router::{
-    Arrival, ClientSession, Entrance, Event, Grant, Input, Limits, Next, Owner, Router, SessionError,
-    Settings, Tick, Verdict, Worker,
+    Arrival, Client, ClientSession, ClusterSettings, Dial, Entrance, Event, Grant, Input, Limits, Next,
+    Owner, Role, Route, RouteSession, Router, Session, SessionError, Settings, Tick, Verdict, Worker,
 };
 use midge_wire::json::Info;
 use parking_lot::Mutex;
@@ -24,6 +24,17 @@ pub(crate) struct Screen {
     room: AtomicUsize,
     woken: AtomicUsize,
     during_write: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Screen {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            heard: Mutex::default(),
+            room: AtomicUsize::new(usize::MAX),
+            woken: AtomicUsize::new(0),
+            during_write: Mutex::default(),
+        })
+    }
 }
 
 impl Owner for Screen {
@@ -47,9 +58,9 @@ impl Owner for Screen {
     }
 }
 
-/// A client and its session.
-pub(crate) struct Peer {
-    pub(crate) session: ClientSession,
+/// A peer and its session.
+pub(crate) struct Peer<R: Role = Client> {
+    pub(crate) session: Session<R>,
     screen: Arc<Screen>,
 }
 
@@ -65,15 +76,24 @@ impl House {
         Self::with(Limits::default(), false)
     }
 
+    /// A member of a cluster.
+    pub(crate) fn member(settings: ClusterSettings) -> Self {
+        Self::built(Limits::default(), false, Some(settings))
+    }
+
     pub(crate) fn with(limits: Limits, auth_required: bool) -> Self {
+        Self::built(limits, auth_required, None)
+    }
+
+    pub(crate) fn built(limits: Limits, auth_required: bool, cluster: Option<ClusterSettings>) -> Self {
         let entrance = Entrance {
             asks: auth_required,
             announces: auth_required,
             timeout: Duration::from_secs(2),
             ..Entrance::default()
         };
-        let router =
-            Router::new(Settings { info: Info::default(), limits, entrance, seed: 7, max_ended: MAX_ENDED });
+        let info = Info::default();
+        let router = Router::new(Settings { info, limits, entrance, seed: 7, max_ended: MAX_ENDED, cluster });
         let worker = router.worker();
         Self { router, worker, now: Instant::now() }
     }
@@ -90,17 +110,32 @@ impl House {
         done
     }
 
+    /// Another server that has come, or one that was dialled.
+    pub(crate) fn server(&self, dial: Option<Dial>) -> Peer<Route> {
+        let screen = Screen::new();
+        let entrance =
+            Entrance { asks: dial.is_none(), timeout: Duration::from_secs(2), ..Entrance::default() };
+        let arrival = Arrival { entrance: Some(Arc::new(entrance)), ..Arrival::from("10.0.0.9:9") };
+        let session =
+            self.tick(|tick| RouteSession::route(&self.router, arrival, dial, screen.clone(), tick));
+        Peer { session, screen }
+    }
+
+    /// Writes what was put to a peer from outside a tick, and shows it.
+    pub(crate) fn told<R: Role>(&self, peer: &Peer<R>) -> String {
+        self.tick(|tick| peer.session.conn().flush(tick.worker, tick.now));
+        peer.heard()
+    }
+
     /// A peer that has said nothing yet.
     pub(crate) fn stranger(&self) -> Peer {
-        let screen = Arc::new(Screen {
-            heard: Mutex::default(),
-            room: AtomicUsize::new(usize::MAX),
-            woken: AtomicUsize::new(0),
-            during_write: Mutex::default(),
-        });
-        let session = self.tick(|tick| {
-            ClientSession::client(&self.router, Arrival::from("127.0.0.1:9"), screen.clone(), tick)
-        });
+        self.stranger_by(self.router.entrance())
+    }
+
+    fn stranger_by(&self, entrance: Arc<Entrance>) -> Peer {
+        let screen = Screen::new();
+        let arrival = Arrival { entrance: Some(entrance), ..Arrival::from("127.0.0.1:9") };
+        let session = self.tick(|tick| ClientSession::client(&self.router, arrival, screen.clone(), tick));
         Peer { session, screen }
     }
 
@@ -120,7 +155,8 @@ impl House {
 
     /// A peer that was found to be somebody.
     pub(crate) fn peer_with(&self, grant: Grant, more: &str) -> Peer {
-        let mut peer = self.stranger();
+        let asks = Entrance { asks: true, ..Entrance::clone(&self.router.entrance()) };
+        let mut peer = self.stranger_by(Arc::new(asks));
         assert_eq!(self.offer(&mut peer, CONNECT.as_bytes()).next, Next::Verdict);
         assert!(matches!(peer.session.poll_event(), Some(Event::Authenticate(_))));
         self.tick(|tick| peer.session.handle_verdict(Verdict::Welcome(Arc::new(grant)), tick));
@@ -130,12 +166,12 @@ impl House {
     }
 
     /// Offers bytes once.
-    pub(crate) fn offer(&self, peer: &mut Peer, bytes: &[u8]) -> Input {
+    pub(crate) fn offer<R: Role>(&self, peer: &mut Peer<R>, bytes: &[u8]) -> Input {
         self.tick(|tick| peer.session.handle_input(bytes, tick))
     }
 
     /// Says something whole.
-    pub(crate) fn say(&self, peer: &mut Peer, text: &str) {
+    pub(crate) fn say<R: Role>(&self, peer: &mut Peer<R>, text: &str) {
         let done = self.offer(peer, text.as_bytes());
         assert!(
             done.used == text.len() || peer.session.conn().closed().is_some(),
@@ -144,7 +180,7 @@ impl House {
     }
 }
 
-impl Peer {
+impl<R: Role> Peer<R> {
     /// What has been heard since the last time.
     pub(crate) fn heard(&self) -> String {
         String::from_utf8(std::mem::take(&mut *self.screen.heard.lock())).unwrap()

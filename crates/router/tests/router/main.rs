@@ -16,6 +16,8 @@ mod local;
 #[cfg(shuttle)]
 mod model;
 #[cfg(not(shuttle))]
+mod route;
+#[cfg(not(shuttle))]
 mod slow;
 
 #[cfg(not(shuttle))]

@@ -118,6 +118,7 @@ fn router() -> Arc<Router> {
         entrance: Entrance::default(),
         seed: 7,
         max_ended: 0,
+        cluster: None,
     })
 }
 

@@ -20,7 +20,9 @@ use tracing::{debug, warn};
 pub(crate) use certificate::{subject_of, user_of};
 
 use crate::carrier::Carrier;
-use crate::options::{ConnectionType, Credential, Options, Secret, UserOptions, WebSocketOptions};
+use crate::options::{
+    ClusterOptions, ConnectionType, Credential, Options, Secret, UserOptions, WebSocketOptions,
+};
 
 /// Passwords that are hashed at the same time. Hashing is meant to take long; it must not take every thread.
 const HASHING: usize = 2;
@@ -310,6 +312,22 @@ impl Directory {
         match &user.options.credential {
             Credential::Password(_, secret) => self.compare(secret, &claim.pass, &user.grant, caller),
             Credential::Nkey(_) => Decision::Now(Verdict::Refused),
+        }
+    }
+
+    /// Whether another server of the cluster is let in.
+    pub(crate) fn decide_route(
+        &self,
+        block: &ClusterOptions,
+        claim: &Credentials,
+        caller: Caller<'_>,
+    ) -> Decision {
+        match (&block.auth.user, &block.auth.password) {
+            (Some(user), Some(secret)) if *user == claim.user => {
+                self.compare(secret, &claim.pass, &self.anyone, caller)
+            }
+            (None, _) => Decision::Now(Verdict::Welcome(self.anyone.clone())),
+            _ => Decision::Now(Verdict::Refused),
         }
     }
 

@@ -18,6 +18,7 @@ fn directory(text: &str) -> (Directory, Arc<Router>) {
         entrance: Entrance::default(),
         seed: 1,
         max_ended: 0,
+        cluster: None,
     };
     let router = Router::new(settings);
     (Directory::new(&options, &router), router)

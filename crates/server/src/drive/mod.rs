@@ -5,6 +5,7 @@
 //! worker and its clock. A shard is a host whose connections are plain sockets; [`pipe`] drives any other byte
 //! stream on any runtime.
 
+mod guest;
 mod input;
 pub(crate) mod pipe;
 pub(crate) mod socket;
@@ -17,14 +18,18 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use atomic_waker::AtomicWaker;
-use midge_router::{ClientSession, CloseReason, Event, Next, Owner, Tick, Verdict, Worker};
+use midge_router::{
+    Arrival, Client, CloseReason, Dial, Event, Next, Owner, Route, Router, Session, Tick, Verdict, Worker,
+};
 use parking_lot::Mutex;
 use tokio::io::ReadBuf;
 
+pub(crate) use self::guest::End;
+use self::guest::Guest;
 use self::input::Input;
 use crate::auth::{Caller, Decision};
 use crate::carrier::Carrier;
-use crate::reload::look_again;
+use crate::cluster::RouteDuty;
 use crate::server::Server;
 use crate::setup::Setup;
 use crate::talk::{Talk, Tracer};
@@ -100,10 +105,11 @@ pub(crate) trait Host: Unpin {
 }
 
 /// One connection's task.
-pub(crate) struct Connection<H: Host, I: Inlet, O: Outlet> {
+pub(crate) struct Connection<H: Host, I: Inlet, O: Outlet, G: Guest> {
     server: Arc<Server>,
     host: H,
-    session: ClientSession,
+    session: Session<G>,
+    duty: G::Duty,
     talk: Talk,
     /// What is more than a plain socket about the connection.
     carrier: Option<Arc<Carrier>>,
@@ -136,31 +142,61 @@ enum Wait {
     Shutdown(Instant),
 }
 
-impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O> {
-    pub(crate) fn new(
+impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O, Client> {
+    pub(crate) fn client(
         server: Arc<Server>,
         host: H,
         (peer, carrier): (&str, Option<Arc<Carrier>>),
         inlet: I,
         outlet: Arc<O>,
     ) -> Self {
-        let now = Instant::now();
         let setup = server.setup();
         let arrival = setup.arrival(peer, carrier.as_ref());
+        let begin = |router: &_, owner, tick: &mut Tick<'_>| Session::client(router, arrival, owner, tick);
+        Self::new(server, host, carrier, (inlet, outlet), ((), begin))
+    }
+}
+
+impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O, Route> {
+    pub(crate) fn route(
+        server: Arc<Server>,
+        host: H,
+        (peer, dial): (&str, Option<Dial>),
+        duty: RouteDuty,
+        streams: (I, Arc<O>),
+    ) -> Self {
+        let setup = server.setup();
+        let arrival = Arrival { entrance: Some(setup.route_entrance(dial.is_some())), ..Arrival::from(peer) };
+        let begin =
+            |router: &_, owner, tick: &mut Tick<'_>| Session::route(router, arrival, dial, owner, tick);
+        Self::new(server, host, None, streams, (duty, begin))
+    }
+}
+
+impl<H: Host, I: Inlet, O: Outlet, G: Guest> Connection<H, I, O, G> {
+    fn new(
+        server: Arc<Server>,
+        host: H,
+        carrier: Option<Arc<Carrier>>,
+        (inlet, outlet): (I, Arc<O>),
+        (duty, begin): (G::Duty, impl FnOnce(&Arc<Router>, Arc<dyn Owner>, &mut Tick<'_>) -> Session<G>),
+    ) -> Self {
+        let now = Instant::now();
+        let setup = server.setup();
         let session = {
             let mut worker = host.worker().lock();
             let mut tick = Tick { worker: &mut worker, now };
-            let mut session = ClientSession::client(server.router(), arrival, outlet.clone(), &mut tick);
+            let mut session = begin(server.router(), outlet.clone(), &mut tick);
             session.set_trace(setup.options.log.trace);
             outlet.tracer().belong_to(session.conn());
             host.end_turn(&mut worker, now);
             session
         };
         follow_reload(&server, &setup, &session);
-        let talk = Talk::new(&session);
+        let talk = Talk::new(session.conn());
         let alarm = host.alarm();
         let (input, wait) = (Input::default(), Wait::Bytes);
-        Self { server, host, session, talk, carrier, verdict: None, inlet, outlet, input, wait, alarm }
+        Self { server, host, session, duty, talk, carrier, verdict: None, inlet, outlet, input, wait, alarm }
     }
 
     /// Bytes are read only while the server is not stopping: what was read before that is delivered.
@@ -177,6 +213,10 @@ impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O> {
         // Another thread may have been writing when this one last looked, and have got stuck after that.
         if raised && self.session.conn().blocked_since().is_some() {
             self.outlet.signal().set_blocked();
+        } else if raised && self.session.conn().pending() > 0 {
+            // Put there by somebody who was not in a tick.
+            let mut worker = self.host.worker().lock();
+            self.session.conn().flush(&mut worker, now);
         }
         self.drain(now, cx);
         if self.session.conn().is_revised() {
@@ -235,7 +275,7 @@ impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O> {
     }
 
     /// Lets the session do something, and sees to what it appended.
-    fn turn<T>(&mut self, now: Instant, act: impl FnOnce(&mut ClientSession, &mut Tick<'_>) -> T) -> T {
+    fn turn<T>(&mut self, now: Instant, act: impl FnOnce(&mut Session<G>, &mut Tick<'_>) -> T) -> T {
         let mut worker = self.host.worker().lock();
         let done = act(&mut self.session, &mut Tick { worker: &mut worker, now });
         worker.flush_early(now);
@@ -275,7 +315,7 @@ impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O> {
             Poll::Ready(Err(error)) => {
                 let handshake = error.get_ref().and_then(|inner| inner.downcast_ref::<HandshakeError>());
                 if let Some(why) = handshake {
-                    self.talk.no_handshake(&self.session, why);
+                    self.talk.no_handshake(self.session.conn(), why);
                 }
                 let reason = handshake.map_or(CloseReason::ReadError, |_| CloseReason::TlsHandshakeError);
                 self.session.close(reason);
@@ -320,16 +360,25 @@ impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O> {
                         nonce: &request.nonce,
                         carrier: self.carrier.as_deref(),
                     };
-                    match setup.directory.decide(&request.credentials, caller) {
+                    match G::decide(&setup, &request.credentials, caller) {
                         Decision::Now(verdict) => self.take_up(verdict, &setup, now),
                         Decision::Later(verdict) => self.verdict = Some(Box::new(Pending { verdict, setup })),
                     }
                 }
                 Event::Connected => {
                     self.talk.welcomed();
-                    self.server.tell_connect(self.session.conn());
+                    G::connected(&self.server, self.session.conn());
                 }
-                event => self.talk.handle(event, &self.session),
+                Event::Route(news) => {
+                    let conn = self.session.conn().clone();
+                    G::news(&mut self.duty, &self.server, &conn, news);
+                }
+                event => {
+                    if let Event::Closed(_, error) = &event {
+                        G::closed(&mut self.duty, error.as_ref());
+                    }
+                    self.talk.handle(event, self.session.conn());
+                }
             }
         }
     }
@@ -391,14 +440,17 @@ impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O> {
 
 /// Sees to it that a reload since `setup` holds for this connection, too: it may have looked for connections before
 /// this one was there, or before it was known who the peer is.
-fn follow_reload(server: &Server, setup: &Arc<Setup>, session: &ClientSession) {
+fn follow_reload<G: Guest>(server: &Server, setup: &Arc<Setup>, session: &Session<G>) {
     let current = server.setup();
     if !Arc::ptr_eq(setup, &current) {
-        look_again(session.conn(), &current);
+        G::follow_reload(session.conn(), &current);
     }
 }
 
-impl<H: Host, I: Inlet, O: Outlet> Future for Connection<H, I, O> {
+// Nothing in it is pinned in place.
+impl<H: Host, I: Inlet, O: Outlet, G: Guest> Unpin for Connection<H, I, O, G> {}
+
+impl<H: Host, I: Inlet, O: Outlet, G: Guest> Future for Connection<H, I, O, G> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -406,9 +458,13 @@ impl<H: Host, I: Inlet, O: Outlet> Future for Connection<H, I, O> {
     }
 }
 
-impl<H: Host, I: Inlet, O: Outlet> Drop for Connection<H, I, O> {
+impl<H: Host, I: Inlet, O: Outlet, G: Guest> Drop for Connection<H, I, O, G> {
     fn drop(&mut self) {
-        self.talk.ended(&self.session, &self.server);
+        // What the session has done elsewhere is taken back before anybody is told.
+        self.session.close(CloseReason::ClientClosed);
+        let conn = self.session.conn().clone();
+        let how = self.talk.ended(&conn);
+        G::ended(&mut self.duty, &self.server, &conn, how);
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use midge_router::{Direction, Owner, Worker};
+use midge_router::{Client, Direction, Owner, Worker};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf, WriteHalf};
 
@@ -42,17 +42,26 @@ pub(crate) fn connection<H: Host, T>(
     host: H,
     (peer, carrier): (&str, Option<Arc<Carrier>>),
     io: T,
-) -> Connection<H, PipeInlet<T>, PipeOutlet<T>>
+) -> Connection<H, PipeInlet<T>, PipeOutlet<T>, Client>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let (inlet, outlet) = split(io, server.setup().options.log.max_traced);
+    Connection::client(server, host, (peer, carrier), inlet, outlet)
+}
+
+/// Both directions of a byte stream.
+pub(crate) fn split<T>(io: T, max_traced: usize) -> (PipeInlet<T>, Arc<PipeOutlet<T>>)
+where
+    T: AsyncRead + AsyncWrite,
+{
     let (read, write) = tokio::io::split(io);
-    let outlet = Arc::new(PipeOutlet {
+    let outlet = PipeOutlet {
         staged: Mutex::new(Staged { write, bytes: Vec::new(), sent: 0, flushed: true }),
         signal: Signal::default(),
-        tracer: Tracer::new(server.setup().options.log.max_traced),
-    });
-    Connection::new(server, host, (peer, carrier), PipeInlet(read), outlet)
+        tracer: Tracer::new(max_traced),
+    };
+    (PipeInlet(read), Arc::new(outlet))
 }
 
 /// Somebody else's runtime: output is written at the end of each turn.

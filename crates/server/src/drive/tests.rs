@@ -110,7 +110,7 @@ fn a_write_that_gets_stuck_on_another_thread_is_gone_on_with() {
     });
     let desk = Desk(server.router().worker());
     let script = Script(b"CONNECT {\"verbose\":false}\r\nSUB a 1\r\n");
-    let connection = Connection::new(server.clone(), desk, ("paper:1", None), script, paper.clone());
+    let connection = Connection::client(server.clone(), desk, ("paper:1", None), script, paper.clone());
     let connection = Arc::new(Mutex::new(connection));
     let poll = {
         let connection = connection.clone();

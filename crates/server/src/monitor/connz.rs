@@ -105,10 +105,19 @@ const fn is_zero(n: &u64) -> bool {
 
 /// How much is said about subscriptions.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Subs {
+pub(super) enum Subs {
     Count,
     Subjects,
     Detail,
+}
+
+impl Subs {
+    pub(super) fn of(query: &Query) -> Result<Self, BadQuery> {
+        if query.text("subs").is_some_and(|subs| subs.eq_ignore_ascii_case("detail")) {
+            return Ok(Self::Detail);
+        }
+        Ok(if query.truth("subs")? { Self::Subjects } else { Self::Count })
+    }
 }
 
 /// What is told of each connection.
@@ -121,13 +130,7 @@ struct Wanted {
 
 pub(super) fn read<'a>(server: &'a Server, query: &Query) -> Result<Connz<'a>, BadQuery> {
     let (offset, mut limit) = query.window()?;
-    let subs = if query.text("subs").is_some_and(|subs| subs.eq_ignore_ascii_case("detail")) {
-        Subs::Detail
-    } else if query.truth("subs")? {
-        Subs::Subjects
-    } else {
-        Subs::Count
-    };
+    let subs = Subs::of(query)?;
     let wanted = Wanted { subs, auth: query.truth("auth")?, now: Instant::now() };
     let state = query.text("state").unwrap_or("open").to_lowercase();
     let account = query.text("acc");
@@ -312,7 +315,7 @@ fn certificate(der: &CertificateDer<'_>) -> Option<PeerCertificate> {
 }
 
 /// A time as Go prints it: in the largest unit that leaves a whole part, without trailing zeros.
-fn go_duration(time: Duration) -> String {
+pub(super) fn go_duration(time: Duration) -> String {
     let nanos = time.as_nanos();
     let (unit, name) = match nanos {
         0..1_000 => return format!("{nanos}ns"),

@@ -87,7 +87,7 @@ pub(crate) static ENDPOINTS: &[Endpoint] = &[
         path: "/routez",
         name: "ROUTEZ",
         title: "Routes",
-        read: |s, _, style| style.print(&peers::routez(s)),
+        read: |s, q, style| style.print(&peers::routez(s, q)?),
     },
     Endpoint {
         path: "/leafz",

@@ -6,6 +6,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::options::Options;
 use crate::process::Usage;
 use crate::server::{PROTOCOL_VERSION, Server};
 use crate::setup::Setup;
@@ -85,7 +86,7 @@ struct Settings {
     max_control_line: usize,
     max_payload: usize,
     max_pending: usize,
-    cluster: Absent,
+    cluster: ClusterVarz,
     gateway: Absent,
     leaf: Absent,
     mqtt: Absent,
@@ -93,6 +94,31 @@ struct Settings {
     jetstream: Absent,
     tls_timeout: f64,
     write_deadline: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    connect_urls: Vec<String>,
+}
+
+/// nats-server 2.15's `ClusterOptsVarz`.
+#[derive(Serialize, Default)]
+struct ClusterVarz {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    addr: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster_port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth_timeout: Option<f64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    urls: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_timeout: Option<f64>,
+    #[serde(skip_serializing_if = "is_false")]
+    tls_required: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    tls_verify: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pool_size: Option<i64>,
 }
 
 /// nats-server 2.15's `WebsocketOptsVarz`.
@@ -171,7 +197,7 @@ pub(super) fn read(server: &Server) -> Varz<'_> {
             tls_required: entrance.tls_required,
             tls_verify: entrance.tls_verify,
         },
-        settings: settings(&setup),
+        settings: settings(server, &setup),
         state: state(server, &totals),
         http_req_stats: server.requests(),
         config_load_time: server.configured_at(),
@@ -183,7 +209,7 @@ pub(super) fn read(server: &Server) -> Varz<'_> {
     }
 }
 
-fn settings(setup: &Setup) -> Settings {
+fn settings(server: &Server, setup: &Setup) -> Settings {
     let options = &setup.options;
     let limits = &options.limits;
     // As it was configured: -1 for a free port, 0 where nothing is listened on.
@@ -207,7 +233,7 @@ fn settings(setup: &Setup) -> Settings {
         max_control_line: limits.max_control_line,
         max_payload: limits.max_payload,
         max_pending: limits.max_pending,
-        cluster: Absent {},
+        cluster: cluster(server, options),
         gateway: Absent {},
         leaf: Absent {},
         mqtt: Absent {},
@@ -215,6 +241,24 @@ fn settings(setup: &Setup) -> Settings {
         jetstream: Absent {},
         tls_timeout,
         write_deadline: limits.write_deadline.as_nanos() as u64,
+        connect_urls: server.router().info().connect_urls,
+    }
+}
+
+fn cluster(server: &Server, options: &Options) -> ClusterVarz {
+    let Some(cluster) = server.router().cluster() else { return ClusterVarz::default() };
+    let block = &options.cluster;
+    let tls = block.tls.as_ref();
+    ClusterVarz {
+        name: Some(cluster.name()),
+        addr: Some(block.host().to_owned()),
+        cluster_port: Some(cluster.port()),
+        auth_timeout: Some(crate::cluster::auth_timeout(block).as_secs_f64()),
+        urls: block.routes.iter().map(crate::options::ServerUrl::address).collect(),
+        tls_timeout: Some(tls.map_or(2.0, |tls| tls.timeout.as_secs_f64())),
+        tls_required: tls.is_some(),
+        tls_verify: tls.is_some(),
+        pool_size: Some(if block.pool_size == 0 { -1 } else { block.pool_size.into() }),
     }
 }
 
@@ -244,6 +288,7 @@ fn state(server: &Server, totals: &midge_router::Totals) -> Figures {
     let usage = Usage::now();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let traffic = totals.counters.traffic;
+    let cluster = server.router().cluster();
     Figures {
         start: server.started_at(),
         now: Timestamp::now(),
@@ -254,8 +299,8 @@ fn state(server: &Server, totals: &midge_router::Totals) -> Figures {
         cpu: usage.cpu,
         connections: totals.clients,
         total_connections: totals.total_connections,
-        routes: 0,
-        remotes: 0,
+        routes: cluster.map_or(0, midge_router::Cluster::route_count) as u32,
+        remotes: cluster.map_or(0, midge_router::Cluster::member_count) as u32,
         leafnodes: 0,
         in_msgs: traffic.in_msgs,
         in_bytes: traffic.in_bytes,

@@ -24,7 +24,9 @@ pub static UNSUPPORTED_KEYS: &[Later] = &[
     later(&["authorization.auth_callout", "authorization.auth_hook"], "authentication by callout"),
     later(&["authorization.proxy_required", "proxies", "proxy_protocol"], "proxies"),
     later(&["mappings", "maps"], "subject mappings"),
-    later(&["cluster", "gateway", "connect_error_reports", "reconnect_error_reports"], "clusters"),
+    later(&["gateway", "connect_error_reports", "reconnect_error_reports"], "gateways"),
+    later(&["cluster.authorization.users", "cluster.authorization.token"], "more than one user for servers"),
+    later(&["cluster.write_deadline", "cluster.write_timeout"], "write deadlines for servers of their own"),
     later(&["leafnodes", "leaf"], "leafnodes"),
     later(&["jetstream", "default_js_domain"], "JetStream"),
     later(&["prof_port", "prof_block_rate"], "profiling"),
@@ -64,17 +66,5 @@ pub static UNSUPPORTED_KEYS: &[Later] = &[
 pub static UNSUPPORTED_FLAGS: &[Later] = &[
     later(&["js", "jetstream"], "JetStream"),
     later(&["help_tls"], "a page about TLS: see the options' documentation"),
-    later(
-        &[
-            "routes",
-            "cluster",
-            "cluster_name",
-            "no_advertise",
-            "cluster_advertise",
-            "connect_retries",
-            "cluster_listen",
-        ],
-        "clusters",
-    ),
     later(&["profile"], "profiling"),
 ];

@@ -234,7 +234,7 @@ mod tests {
                 assert!(error.contains("expected"), "{key}: {error}");
             }
             for flag_name in spec.flags {
-                let example = spec.example.trim_matches('"').replace("MB", "000000");
+                let example = spec.example.trim_matches(['[', ']', '"']).replace("MB", "000000");
                 let spec = flag(flag_name).unwrap();
                 apply_flag(&mut Options::default(), spec, flag_name, &example).unwrap();
             }

@@ -1,5 +1,6 @@
 //! What can be set, and how: one table for flags, keys, defaults, documentation and the reload rule.
 
+mod cluster;
 mod faults;
 mod given;
 mod later;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use midge_router::{Limits, PermissionRules, SYSTEM};
 
+pub use cluster::{ClusterAuth, ClusterOptions, ServerUrl};
 pub use faults::{Fault, Faults};
 pub use given::Given;
 pub use later::{Later, UNSUPPORTED_FLAGS, UNSUPPORTED_KEYS};
@@ -50,6 +52,8 @@ pub struct Options {
     pub tls: ClientTls,
     /// Where WebSocket clients are listened for, if anywhere.
     pub websocket: WebSocketOptions,
+    /// How the server is a member of a cluster, if of any.
+    pub cluster: ClusterOptions,
     /// The files that tell others about this process.
     pub files: ProcessFiles,
     /// Folder for data. Nothing is stored without JetStream.
@@ -228,6 +232,7 @@ impl Default for Options {
             accounts: Accounts::default(),
             tls: ClientTls::default(),
             websocket: WebSocketOptions::default(),
+            cluster: ClusterOptions::default(),
             files: ProcessFiles::default(),
             store_dir: None,
             shards: 0,
@@ -313,6 +318,23 @@ pub enum OptionsError {
     /// WebSocket clients have a user or token of their own although there are users.
     #[error("websocket authentication {0} not compatible with presence of users/nkeys")]
     WebSocketAuth(&'static str),
+    /// Servers to connect to, and no cluster.
+    #[error(
+        "solicited routes require cluster capabilities, e.g. --cluster: set cluster.port or cluster.listen"
+    )]
+    RoutesWithoutCluster,
+    /// The cluster's name would not stand in the protocol's lines.
+    #[error("cluster name cannot contain spaces or new lines")]
+    ClusterName,
+    /// Servers mean something else by that name.
+    #[error("cluster name \"_\" is reserved")]
+    ReservedCluster,
+    /// A password without a user, or the other way round.
+    #[error("cluster.authorization.user and cluster.authorization.password go together: set both")]
+    HalfClusterUser,
+    /// Accounts with connections of their own, which only a pool has.
+    #[error("cluster.accounts needs connections to choose from: pool_size cannot be -1")]
+    DedicatedWithoutPool,
     /// Both syslogs.
     #[error(
         "remote_syslog \"{0}\" is no address: use udp://host:port, tcp://host:port, unix:///path or unixgram:///path"
@@ -350,6 +372,7 @@ impl Options {
         {
             return Err(OptionsError::Syslog(url.clone()));
         }
+        self.cluster.check()?;
         self.websocket.check(self.has_users())
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::cluster::CLUSTER;
 use super::faults::Faults;
 use super::websocket::WEBSOCKET;
 use super::{Address, Given, Options, Secret, TlsOptions, people, tls};
@@ -81,7 +82,7 @@ pub(super) const fn tls_block(
 }
 
 impl OptionSpec {
-    const fn flag(mut self, flags: &'static [&'static str], value: &'static str) -> Self {
+    pub(super) const fn flag(mut self, flags: &'static [&'static str], value: &'static str) -> Self {
         self.flags = flags;
         self.value = value;
         self
@@ -139,7 +140,7 @@ fn positive(given: &Given<'_>) -> Result<Duration, String> {
 
 /// All that can be set, in the order in which the help shows it.
 pub fn table() -> impl Iterator<Item = &'static OptionSpec> {
-    TABLE.iter().chain(WEBSOCKET)
+    TABLE.iter().chain(CLUSTER).chain(WEBSOCKET)
 }
 
 static TABLE: &[OptionSpec] = &[

@@ -9,9 +9,9 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
-use rustls::{ProtocolVersion, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::{ClientConfig, ProtocolVersion, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::options::{CertificateFiles, TlsOptions};
@@ -48,9 +48,8 @@ fn file(what: &'static str, path: &Path, why: impl ToString) -> TlsError {
 /// What a server speaks by these options.
 pub(super) fn server(options: &TlsOptions) -> Result<ServerConfig, TlsError> {
     let provider = Arc::new(provider(options));
-    let versions: &[&SupportedProtocolVersion] =
-        if options.min_version == ProtocolVersion::TLSv1_3 { &[&TLS13] } else { &[&TLS13, &TLS12] };
-    let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions)?;
+    let builder =
+        ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions(options))?;
     let builder = if options.verify {
         let path = options.ca_file.as_deref().ok_or(TlsError::NoAuthority)?;
         let roots = Arc::new(authorities(path)?);
@@ -72,6 +71,23 @@ pub(super) fn server(options: &TlsOptions) -> Result<ServerConfig, TlsError> {
     // A ticket costs a message in every handshake and serves clients that come back often, which NATS clients do not.
     config.send_tls13_tickets = 1;
     Ok(config)
+}
+
+/// What a server speaks that connects to another one.
+pub(super) fn client(options: &TlsOptions) -> Result<ClientConfig, TlsError> {
+    let provider = Arc::new(provider(options));
+    let path = options.ca_file.as_deref().ok_or(TlsError::NoAuthority)?;
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(versions(options))?
+        .with_root_certificates(authorities(path)?);
+    let files = options.certificates.first().ok_or(TlsError::NoCertificate)?;
+    Ok(builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified(files, &provider)?))))
+}
+
+fn versions(options: &TlsOptions) -> &'static [&'static SupportedProtocolVersion] {
+    static NEWEST: [&SupportedProtocolVersion; 1] = [&TLS13];
+    static BOTH: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
+    if options.min_version == ProtocolVersion::TLSv1_3 { &NEWEST } else { &BOTH }
 }
 
 fn provider(options: &TlsOptions) -> CryptoProvider {

@@ -1,6 +1,7 @@
 //! TLS, as an adapter around a byte stream.
 
 mod config;
+mod mutual;
 mod upgrade;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 pub use config::TlsError;
+pub(crate) use mutual::MutualTls;
 pub(crate) use upgrade::{HandshakeError, Upgrade};
 
 use crate::options::{HandshakeFirst, TlsOptions};
@@ -73,14 +75,19 @@ impl Tls {
 
     /// Whether the peer's certificate is one of those that it must be.
     pub(crate) fn is_pinned(&self, peer: &[CertificateDer<'_>]) -> bool {
-        if self.pinned.is_empty() {
-            return true;
-        }
-        let Some(certificate) = peer.first() else { return false };
-        let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return false };
-        let digest = Sha256::digest(certificate.public_key().raw);
-        self.pinned.iter().any(|pin| pin[..] == digest[..])
+        is_pinned(&self.pinned, peer)
     }
+}
+
+/// Whether the peer's certificate is one of those that it must be, if it must be one.
+fn is_pinned(pinned: &[[u8; 32]], peer: &[CertificateDer<'_>]) -> bool {
+    if pinned.is_empty() {
+        return true;
+    }
+    let Some(certificate) = peer.first() else { return false };
+    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return false };
+    let digest = Sha256::digest(certificate.public_key().raw);
+    pinned.iter().any(|pin| pin[..] == digest[..])
 }
 
 /// Handshakes in the current second.

@@ -1,6 +1,6 @@
 //! What a client says to a server.
 
-use super::{Found, Grammar, Line, LineEnds, Shape, Strict, Words, parse_size, spelled};
+use super::{Found, Grammar, Line, LineEnds, Shape, Strict, Words, parse_size, reply_and_sizes, spelled};
 use crate::op::{ClientOp, Pub, Sub, Unsub};
 use crate::{Limits, WireError};
 
@@ -103,27 +103,14 @@ impl Grammar for ClientGrammar {
         let mut line = Strict(args);
         let subject = line.word()?;
         let onward = line.0;
-        let mut reply = &[][..];
-        let sizes = match sizes_at_once(&mut line, headers) {
-            Some(sizes) => sizes,
-            None => {
-                line.0 = onward;
-                reply = line.word()?;
-                sizes_at_once(&mut line, headers)?
-            }
-        };
-        let (header_len, header_digits, size, size_digits) = sizes;
-        let frame = line.0.get(..size + 2)?;
-        let args = args.len() - line.0.len() - 2;
-        if size > limits.max_payload
-            || args > limits.max_control_line
-            || (headers && header_len > size)
-            || !frame.ends_with(b"\r\n")
-        {
+        let (reply, sizes) = reply_and_sizes(&mut line, headers)?;
+        let frame = line.0.get(..sizes.size + 2)?;
+        if !sizes.fit(args.len() - line.0.len() - 2, limits) || !frame.ends_with(b"\r\n") {
             return None;
         }
         let onward = onward.get(..onward.len() - line.0.len() + frame.len())?;
-        let header_len = headers.then_some(header_len);
+        let header_len = headers.then_some(sizes.header_len);
+        let (header_digits, size_digits) = (sizes.header_digits, sizes.size_digits);
         let used = name + subject.len() + 1 + onward.len();
         Some((Pub { subject, reply, header_len, header_digits, size_digits, frame, onward }, used))
     }
@@ -156,20 +143,6 @@ fn publish<'a>(args: &'a [u8], limits: &Limits) -> Result<Line<PubHead<'a>, Clie
     let head =
         PubHead { subject, reply, header_len: None, header_digits: &[], size_digits, plain: words.plain };
     Ok(Line::Message(head, size))
-}
-
-/// The sizes at the end of a line, and the line's end: of headers (zero where there are none) and of everything, each
-/// with its digits.
-#[inline(always)]
-fn sizes_at_once<'a>(line: &mut Strict<'a>, headers: bool) -> Option<(usize, &'a [u8], usize, &'a [u8])> {
-    let (mut header_len, mut header_digits) = (0, &[][..]);
-    if headers {
-        (header_len, header_digits) = line.number()?;
-        line.skip(b" ")?;
-    }
-    let (size, size_digits) = line.number()?;
-    line.skip(b"\r\n")?;
-    Some((header_len, header_digits, size, size_digits))
 }
 
 fn publish_with_headers<'a>(

@@ -160,6 +160,47 @@ impl<'a> Strict<'a> {
     }
 }
 
+/// The sizes at the end of a message's line. Those of headers are zero and empty where the line has none.
+#[derive(Clone, Copy)]
+pub(crate) struct Sizes<'a> {
+    pub(crate) header_len: usize,
+    pub(crate) header_digits: &'a [u8],
+    pub(crate) size: usize,
+    pub(crate) size_digits: &'a [u8],
+}
+
+impl Sizes<'_> {
+    /// Whether a message of these sizes, whose line has so many bytes of arguments, is within the limits.
+    #[inline(always)]
+    pub(crate) const fn fit(&self, args: usize, limits: &Limits) -> bool {
+        self.size <= limits.max_payload && args <= limits.max_control_line && self.header_len <= self.size
+    }
+}
+
+/// What stands between a message's subject and the end of its line, that included.
+#[inline(always)]
+pub(crate) fn reply_and_sizes<'a>(line: &mut Strict<'a>, headers: bool) -> Option<(&'a [u8], Sizes<'a>)> {
+    let before = *line;
+    if let Some(sizes) = sizes_at_once(line, headers) {
+        return Some((&[], sizes));
+    }
+    *line = before;
+    let reply = line.word()?;
+    Some((reply, sizes_at_once(line, headers)?))
+}
+
+#[inline(always)]
+fn sizes_at_once<'a>(line: &mut Strict<'a>, headers: bool) -> Option<Sizes<'a>> {
+    let (mut header_len, mut header_digits) = (0, &[][..]);
+    if headers {
+        (header_len, header_digits) = line.number()?;
+        line.skip(b" ")?;
+    }
+    let (size, size_digits) = line.number()?;
+    line.skip(b"\r\n")?;
+    Some(Sizes { header_len, header_digits, size, size_digits })
+}
+
 /// Where the first blank or control character stands.
 #[inline(always)]
 fn blank(bytes: &[u8]) -> Option<usize> {

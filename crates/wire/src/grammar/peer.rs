@@ -1,7 +1,7 @@
 //! What routes and leafnode connections share: the arguments of interest and of messages.
 
-use super::{Found, Line, LineEnds, Shape, parse_size, spelled};
-use crate::op::{Interest, PeerOp, Queues, Routed};
+use super::{Found, Line, LineEnds, Shape, Strict, parse_size, reply_and_sizes, spelled};
+use crate::op::{Interest, PeerOp, Pub, Queues, Routed};
 use crate::{Limits, WireError};
 
 /// The operations of other servers.
@@ -31,7 +31,9 @@ pub struct RoutedHead<'a> {
     subject: &'a [u8],
     reply: &'a [u8],
     queues: Queues<'a>,
-    header_len: usize,
+    header_len: Option<usize>,
+    header_digits: &'a [u8],
+    size_digits: &'a [u8],
 }
 
 /// Which of the leading words and sizes an operation has.
@@ -149,13 +151,12 @@ pub(super) fn message<'a>(
     let mut rest = Rest(args);
     let mut leading = || Some((rest.first_if(form.origin)?, rest.first_if(form.account)?, rest.first()?));
     let (origin, account, subject) = leading().ok_or_else(fault)?;
-    let size = parse_size(rest.last().ok_or_else(fault)?).ok_or(WireError::Size { op })?;
-    let header_len = match form.headers {
-        true => parse_size(rest.last().ok_or_else(fault)?).ok_or(WireError::Size { op })?,
-        false => 0,
-    };
-    if header_len > size {
-        return Err(WireError::HeaderSize { header: header_len, total: size });
+    let size_digits = rest.last().ok_or_else(fault)?;
+    let size = parse_size(size_digits).ok_or(WireError::Size { op })?;
+    let header_digits = if form.headers { rest.last().ok_or_else(fault)? } else { &[] };
+    let header = if form.headers { parse_size(header_digits).ok_or(WireError::Size { op })? } else { 0 };
+    if header > size {
+        return Err(WireError::HeaderSize { header, total: size });
     }
     if size > limits.max_payload {
         return Err(WireError::PayloadTooLarge { size, limit: limits.max_payload });
@@ -164,11 +165,12 @@ pub(super) fn message<'a>(
     let (reply, queues) = match rest.first() {
         None => (&[][..], &[][..]),
         Some(reply) if rest.0.iter().all(|byte| is_blank(*byte)) => (reply, &[][..]),
-        Some(b"+") => (rest.first().ok_or_else(fault)?, rest.0),
-        Some(b"|") => (&[][..], rest.0),
+        Some(b"+") => (rest.first().ok_or_else(fault)?, rest.0.trim_ascii()),
+        Some(b"|") => (&[][..], rest.0.trim_ascii()),
         Some(_) => return Err(fault()),
     };
-    let head = RoutedHead { origin, account, subject, reply, queues: Queues(queues), header_len };
+    let (queues, header_len) = (Queues(queues), (header > 0).then_some(header));
+    let head = RoutedHead { origin, account, subject, reply, queues, header_len, header_digits, size_digits };
     Ok(Line::Message(head, size))
 }
 
@@ -177,12 +179,52 @@ pub(super) fn whole<'a>(head: RoutedHead<'a>, whole: &'a [u8], line: LineEnds) -
     PeerOp::Msg(Routed {
         origin: head.origin,
         account: head.account,
-        subject: head.subject,
-        reply: head.reply,
         queues: head.queues,
-        header_len: head.header_len,
-        frame: whole.get(line.line..).unwrap_or_default(),
+        message: Pub {
+            subject: head.subject,
+            reply: head.reply,
+            header_len: head.header_len,
+            header_digits: head.header_digits,
+            size_digits: head.size_digits,
+            frame: whole.get(line.line..).unwrap_or_default(),
+            onward: &[],
+        },
     })
+}
+
+/// A message that is there whole, for no queue group, and spaced as servers do, without its origin: what follows the
+/// operation's name, and its length.
+#[inline(always)]
+pub(super) fn at_once<'a>(
+    args: &'a [u8],
+    (account, headers): (bool, bool),
+    limits: &Limits,
+) -> Option<(Routed<'a>, usize)> {
+    let mut line = Strict(args);
+    let account = if account { line.word()? } else { &[] };
+    let subject = line.word()?;
+    let onward = line.0;
+    let (reply, sizes) = reply_and_sizes(&mut line, headers)?;
+    let frame = line.0.get(..sizes.size + 2)?;
+    if !sizes.fit(args.len() - line.0.len() - 2, limits) || !frame.ends_with(b"\r\n") {
+        return None;
+    }
+    // Without headers it is another operation that goes on.
+    if headers && sizes.header_len == 0 {
+        return None;
+    }
+    let onward = onward.get(..onward.len() - line.0.len() + frame.len())?;
+    let message = Pub {
+        subject,
+        reply,
+        header_len: headers.then_some(sizes.header_len),
+        header_digits: sizes.header_digits,
+        size_digits: sizes.size_digits,
+        frame,
+        onward,
+    };
+    let used = args.len() - line.0.len() + frame.len();
+    Some((Routed { origin: &[], account, queues: Queues::default(), message }, used))
 }
 
 /// An operation that has the same form everywhere.

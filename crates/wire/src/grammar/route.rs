@@ -61,6 +61,18 @@ impl Grammar for RouteGrammar {
         }
     }
 
+    #[inline(always)]
+    fn message_at_once<'a>(input: &'a [u8], limits: &Limits) -> Option<(Routed<'a>, usize)> {
+        let (name, args) = input.split_first_chunk::<5>()?;
+        let headers = match name {
+            b"RMSG " => false,
+            b"HMSG " => true,
+            _ => return None,
+        };
+        let (message, used) = peer::at_once(args, (limits.names_account, headers), limits)?;
+        Some((message, name.len() + used))
+    }
+
     fn message<'a>(head: RoutedHead<'a>, whole: &'a [u8], line: LineEnds) -> PeerOp<'a> {
         peer::whole(head, whole, line)
     }

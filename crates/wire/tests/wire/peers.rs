@@ -2,7 +2,9 @@
 
 use midge_testkit::alloc::allocations;
 use midge_wire::encode::{self, Peer, RoutedTo};
-use midge_wire::{Decoded, Decoder, Grammar, Interest, LeafGrammar, Limits, PeerOp, RouteGrammar, WireError};
+use midge_wire::{
+    Decoded, Decoder, Grammar, Interest, LeafGrammar, Limits, PeerOp, RouteGrammar, Routed, WireError,
+};
 use proptest::prelude::*;
 
 use crate::{decode_in_pieces, maybe_word, noise, word};
@@ -61,7 +63,14 @@ fn messages_as_real_servers_route_them() {
         let Ok(PeerOp::Msg(m)) = op else { panic!("{op:?}") };
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let queues: Vec<String> = m.queues.iter().map(text).collect();
-        [text(m.origin), text(m.account), text(m.subject), text(m.reply), queues.join("+"), text(m.body())]
+        [
+            text(m.origin),
+            text(m.account),
+            text(m.message.subject),
+            text(m.message.reply),
+            queues.join("+"),
+            text(m.message.body()),
+        ]
     };
     let want = |words: [&str; 6]| words.map(str::to_owned);
     assert_eq!(parts(route("RMSG A s 5\r\nhello\r\n")), want(["", "A", "s", "", "", "hello"]));
@@ -77,6 +86,34 @@ fn messages_as_real_servers_route_them() {
         parts(leaf("HMSG s 12 12\r\nNATS/1.0\r\n\r\n\r\n")),
         want(["", "", "s", "", "", "NATS/1.0\r\n\r\n"])
     );
+}
+
+/// What is read at once must be what is read step by step, but for what only the former knows.
+fn the_same_both_ways<G>(bytes: &[u8], limits: Limits)
+where
+    G: for<'a> Grammar<Op<'a> = PeerOp<'a>, Message<'a> = Routed<'a>>,
+{
+    let mut decoder = Decoder::<G>::new(limits);
+    let Some((mut short, len)) = decoder.message_at_once(bytes) else { return };
+    let whole = [short.message.subject, b" ", short.message.onward].concat();
+    assert!(bytes[..len].ends_with(&whole), "{}", bytes.escape_ascii());
+    short.message.onward = &[];
+    let Ok(Decoded::Op { op: PeerOp::Msg(long), used }) = decoder.decode(bytes) else {
+        panic!("{}", bytes.escape_ascii());
+    };
+    assert_eq!((short, len), (long, used));
+}
+
+#[test]
+fn most_messages_are_read_at_once() {
+    for line in
+        ["RMSG A s 5\r\nhello\r\n", "RMSG A s r 2\r\nhi\r\n", "HMSG A q r 12 14\r\nNATS/1.0\r\n\r\nhi\r\n"]
+    {
+        assert!(Decoder::<RouteGrammar>::new(limits()).message_at_once(line.as_bytes()).is_some(), "{line}");
+    }
+    for line in ["LMSG s 2\r\nhi\r\n", "HMSG q r 12 14\r\nNATS/1.0\r\n\r\nhi\r\n"] {
+        assert!(Decoder::<LeafGrammar>::new(limits()).message_at_once(line.as_bytes()).is_some(), "{line}");
+    }
 }
 
 #[test]
@@ -156,10 +193,25 @@ proptest! {
                 Peer::Leaf => one::<LeafGrammar>(&bytes, limits()),
             };
             let Ok(PeerOp::Msg(m)) = op else { panic!("{op:?}: {}", bytes.escape_ascii()) };
-            prop_assert_eq!((m.origin, m.account, m.subject, m.reply), (origin, account, &subject[..], &reply[..]));
+            prop_assert_eq!((m.origin, m.account), (origin, account));
+            prop_assert_eq!((m.message.subject, m.message.reply), (&subject[..], &reply[..]));
             prop_assert_eq!(m.queues.iter().collect::<Vec<_>>(), names.clone());
-            prop_assert_eq!(m.body(), [&headers[..], &payload[..]].concat());
-            prop_assert_eq!(m.header_len, headers.len());
+            prop_assert_eq!(m.message.body(), [&headers[..], &payload[..]].concat());
+            prop_assert_eq!(m.message.headers(), headers.as_slice());
+        }
+    }
+
+    #[test]
+    fn the_short_way_is_the_long_way(
+        start in "(RMSG|HMSG|LMSG|HMSG|rmsg)( | | |  )", words in "([a-z+|]{1,3} ){1,5}( )?", header in "([0-9]{1,2} )?",
+        (said, more, end) in (0..40_usize, 0..3_usize, "(\r\n|\r\n|\r\n|\n)"),
+    ) {
+        let payload = "x".repeat((said + more).saturating_sub(1));
+        let bytes = format!("{start}{words}{header}{said}{end}{payload}\r\n").into_bytes();
+        let small = Limits { max_control_line: 18, max_payload: 36, ..limits() };
+        for limits in [small, Limits { names_account: false, ..small }] {
+            the_same_both_ways::<RouteGrammar>(&bytes, limits);
+            the_same_both_ways::<LeafGrammar>(&bytes, limits);
         }
     }
 

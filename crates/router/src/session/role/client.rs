@@ -3,11 +3,12 @@
 //! Order of checks and texts are those of nats-server 2.15.1 (`server/client.go`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use midge_wire::json::Connect;
 use midge_wire::{ClientGrammar, ClientOp, Decoder, Pub, Sub, Unsub, encode, subject};
 
-use super::{Flow, Role, sealed};
+use super::{Flow, Role, join, sealed};
 use crate::conn::{Direction, Sent};
 use crate::deliver::Train;
 use crate::router::{NewSub, SubscribeError};
@@ -17,6 +18,8 @@ use crate::session::event::{Event, Refusal, SessionError};
 use crate::subs::{Sid, Subscription};
 use crate::sync::atomic::Ordering;
 
+/// The first PING to a client comes after this, if the interval is longer (nats-server's `firstClientPingInterval`).
+const FIRST_PING: Duration = Duration::from_secs(2);
 /// The queue group that the original keeps for itself.
 const SYSTEM_QUEUE: &[u8] = b"_sys_";
 /// Prefixes of publish subjects that only servers use.
@@ -94,7 +97,7 @@ impl Role for Client {
             ClientOp::Sub(sub) => self.subscribe(core, &sub, tick),
             ClientOp::Unsub(unsub) => self.unsubscribe(core, &unsub, tick),
             ClientOp::Ping => self.ping(core, tick),
-            ClientOp::Pong => pong(core, tick),
+            ClientOp::Pong => super::pong(core, tick),
             ClientOp::Connect(json) => return self.connect(core, json, tick),
             ClientOp::Ok => {}
             ClientOp::Err(text) => {
@@ -187,7 +190,8 @@ impl Client {
         core.timers.auth = None;
         let spread = tick.worker.random_below(1024) as u32;
         let short = !core.limits.disable_short_first_ping;
-        core.timers.restart(tick.now, core.ping_interval(), short, spread);
+        let soon = if short { FIRST_PING } else { Duration::MAX };
+        core.timers.begin(tick.now, core.ping_interval(), soon, spread);
         let incoming = core.conn.incoming();
         if incoming.rtt.load(Ordering::Relaxed) == 0 {
             let since = tick.now.saturating_duration_since(core.conn.started()).as_nanos().max(1);
@@ -322,12 +326,6 @@ impl Client {
     }
 }
 
-fn pong(core: &mut Core, tick: &Tick<'_>) {
-    if let Some(rtt) = core.timers.pong(tick.now) {
-        core.conn.incoming().rtt.store(rtt.as_nanos() as u64, Ordering::Relaxed);
-    }
-}
-
 /// The receivers of messages on `name`.
 fn look_up(core: &Core, name: &[u8], tick: &mut Tick<'_>) -> Memo {
     let set = tick.worker.matches(&core.account, name, &core.router);
@@ -376,10 +374,6 @@ fn sid_for(core: &Core, reply: &[u8], tick: &mut Tick<'_>) -> Option<Sid> {
 }
 
 fn trace(core: &Core, op: &ClientOp<'_>) {
-    let join = |words: &[&[u8]]| {
-        let words: Vec<&[u8]> = words.iter().copied().filter(|word| !word.is_empty()).collect();
-        words.join(&b' ')
-    };
     match op {
         ClientOp::Connect(json) => core.trace(Direction::In, "CONNECT", json),
         ClientOp::Pub(m) => {

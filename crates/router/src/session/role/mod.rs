@@ -1,12 +1,16 @@
 //! What differs between the kinds of peers.
 
 pub(crate) mod client;
+pub(crate) mod route;
+
+use std::time::Duration;
 
 use midge_wire::{Decoder, Grammar};
 
 use super::Tick;
 use super::core::Core;
 use super::event::SessionError;
+use crate::sync::atomic::Ordering;
 
 /// One kind of peer: its language, and what its operations do. Everything else is [`Core`]'s.
 pub trait Role: sealed::Sealed + Send + Sized + 'static {
@@ -46,6 +50,32 @@ pub trait Role: sealed::Sealed + Send + Sized + 'static {
 
     /// What the decoder must know of the negotiation.
     fn limits(&self, core: &Core) -> midge_wire::Limits;
+
+    /// Takes back what the role has done elsewhere: the connection has ended. May be called more than once.
+    fn on_end(&mut self, _core: &mut Core) {}
+
+    /// Time between PINGs.
+    fn ping_interval(&self, core: &Core) -> Duration {
+        core.ping_interval()
+    }
+}
+
+/// Most time between PINGs to another server (nats-server's `routePingInterval` cap).
+pub(crate) const PEER_PING: Duration = Duration::from_secs(30);
+/// The first PING to another server comes after this, if the interval is longer (nats-server's `firstPingInterval`).
+pub(crate) const FIRST_PEER_PING: Duration = Duration::from_secs(1);
+
+/// Takes a PONG.
+pub(crate) fn pong(core: &mut Core, tick: &Tick<'_>) {
+    if let Some(rtt) = core.timers.pong(tick.now) {
+        core.conn.incoming().rtt.store(rtt.as_nanos() as u64, Ordering::Relaxed);
+    }
+}
+
+/// Words with blanks between them, empty ones left out.
+pub(crate) fn join(words: &[&[u8]]) -> Vec<u8> {
+    let words: Vec<&[u8]> = words.iter().copied().filter(|word| !word.is_empty()).collect();
+    words.join(&b' ')
 }
 
 /// Whether to go on with the next operation.

@@ -1,18 +1,19 @@
 //! One connection, as everybody else sees it: where to append, and whom to tell.
 
+mod state;
+
 use std::io::{self, IoSlice};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use midge_wire::json::Connect;
 
+pub(crate) use self::state::ConnState;
 use crate::grant::{Entrance, Grant, Tag};
-use crate::local::Mailbox;
-use crate::outbox::{Flight, Landing, Outbox, Pool};
+use crate::outbox::{Flight, Landing, Pool};
 use crate::permissions::Replies;
 use crate::reason::CloseReason;
 use crate::session::event::SessionError;
-use crate::subs::SubTable;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -55,6 +56,12 @@ pub enum Kind {
     Client,
     /// A publisher or subscriber inside this process.
     Local,
+    /// A server of the same cluster.
+    Route,
+    /// A leafnode that has this server for its hub.
+    Spoke,
+    /// The hub that this server is a leafnode of.
+    Hub,
 }
 
 /// A connection: its waiting output and its subscriptions under one small lock, and what never changes beside it.
@@ -99,38 +106,6 @@ impl std::ops::AddAssign for Sent {
     }
 }
 
-/// What is under the connection's lock.
-pub(crate) struct ConnState {
-    owner: Option<Arc<dyn Owner>>,
-    pub(crate) out: Outbox,
-    pub(crate) mailbox: Option<Box<Mailbox>>,
-    pub(crate) subs: SubTable,
-    pub(crate) grant: Arc<Grant>,
-    /// Where it may answer, if it may publish there only to answer.
-    pub(crate) replies: Option<Box<Replies>>,
-    pub(crate) hello: Option<Arc<Connect>>,
-    closed: Option<CloseReason>,
-    pub(crate) sent: Sent,
-    /// Whether messages with headers may be sent.
-    pub(crate) headers: bool,
-    /// Whether an INFO may be sent at any time.
-    pub(crate) takes_info: bool,
-    /// Whether it is known who the peer is.
-    bound: bool,
-    pub(crate) trace: bool,
-    /// Who has had to wait until this connection took more.
-    stalled: Option<Box<Stalled>>,
-    /// Most bytes that may wait here.
-    pub(crate) max_pending: usize,
-}
-
-/// Producers that wait, or have waited, for a connection.
-#[derive(Default)]
-struct Stalled {
-    now: Vec<Arc<dyn Owner>>,
-    count: u64,
-}
-
 /// Messages that were handed over.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Sent {
@@ -145,12 +120,6 @@ impl Sent {
     pub(crate) const fn add(&mut self, bytes: usize) {
         self.msgs += 1;
         self.bytes += bytes as u64;
-    }
-}
-
-impl std::fmt::Debug for ConnState {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ConnState").field("closed", &self.closed).finish_non_exhaustive()
     }
 }
 
@@ -181,23 +150,7 @@ impl Conn {
             doom: OnceLock::new(),
             revised: AtomicBool::new(false),
             incoming: Incoming::default(),
-            state: Mutex::new(ConnState {
-                owner: Some(new.owner),
-                out: Outbox::default(),
-                mailbox: None,
-                subs: SubTable::default(),
-                grant: new.grant,
-                replies: None,
-                hello: None,
-                closed: None,
-                sent: Sent::default(),
-                headers: false,
-                takes_info: false,
-                bound: false,
-                trace: false,
-                stalled: None,
-                max_pending: new.max_pending,
-            }),
+            state: Mutex::new(ConnState::new(new.owner, new.grant, new.max_pending)),
         }
     }
 
@@ -450,8 +403,10 @@ impl Conn {
     pub(crate) fn stall(&self, producer: &Self, now: Instant) -> bool {
         let Some(owner) = producer.owner() else { return false };
         let mut state = self.state.lock();
-        let hopeless =
-            state.out.nothing_taken_since().is_some_and(|since| now.saturating_duration_since(since) >= HOPELESS);
+        let hopeless = state
+            .out
+            .nothing_taken_since()
+            .is_some_and(|since| now.saturating_duration_since(since) >= HOPELESS);
         if hopeless || !state.is_crowded() || state.closed.is_some() {
             return false;
         }
@@ -488,10 +443,48 @@ impl Conn {
         worker.note(self, before, pending, fresh);
     }
 
+    /// Appends to this connection's output from outside a tick; whether it must be woken to write that.
+    pub(crate) fn put(&self, bytes: &[u8]) -> bool {
+        let mut state = self.state.lock();
+        if !state.is_open() {
+            return false;
+        }
+        if state.out.pending() + bytes.len() > state.max_pending {
+            drop(state);
+            // Its owner is told by that.
+            self.close(CloseReason::SlowConsumerPendingBytes);
+            return false;
+        }
+        state.out.append(bytes.len(), &mut Pool::default(), |room| room.extend_from_slice(bytes));
+        true
+    }
+
+    /// The same for all interest of an account, which a slow peer is given the time for: as much more may wait here.
+    pub(crate) fn put_interest(&self, lines: Vec<u8>) -> bool {
+        let mut state = self.state.lock();
+        if !state.is_open() {
+            return false;
+        }
+        state.max_pending += lines.len();
+        state.out.share(lines.into(), &mut Pool::default());
+        true
+    }
+
+    /// Has the owner write what was put here.
+    pub(crate) fn rouse(&self) {
+        if let Some(owner) = self.owner() {
+            owner.wake();
+        }
+    }
+
     /// Appends an INFO.
     pub(crate) fn append_info(self: &Arc<Self>, info: &midge_wire::json::Info, worker: &mut crate::Worker) {
-        let json = info.to_json();
-        self.append(json.len() + 8, worker, |room| midge_wire::encode::info(room, &json));
+        self.append_json_info(&info.to_json(), worker);
+    }
+
+    /// Appends an INFO of that body.
+    pub(crate) fn append_json_info(self: &Arc<Self>, json: &[u8], worker: &mut crate::Worker) {
+        self.append(json.len() + 8, worker, |room| midge_wire::encode::info(room, json));
     }
 
     pub(crate) fn owner(&self) -> Option<Arc<dyn Owner>> {
@@ -567,39 +560,5 @@ impl Conn {
     #[must_use]
     pub fn last_activity(&self) -> Instant {
         self.started + Duration::from_nanos(self.incoming.last.load(Ordering::Relaxed))
-    }
-}
-
-impl ConnState {
-    /// Whether so much waits that producers should hold back (nats-server: above three quarters).
-    #[inline]
-    pub(crate) const fn is_crowded(&self) -> bool {
-        self.out.pending() > self.max_pending / 4 * 3
-    }
-
-    /// Whether the connection takes so many bytes without becoming crowded.
-    #[inline]
-    pub(crate) const fn has_room_for(&self, bytes: usize) -> bool {
-        self.closed.is_none() && self.out.pending() + bytes <= self.max_pending / 4 * 3
-    }
-
-    /// Bytes that wait here, in whichever way.
-    #[inline]
-    pub(crate) fn waiting(&self) -> usize {
-        self.mailbox.as_deref().map_or(self.out.pending(), Mailbox::bytes)
-    }
-
-    /// How often a producer has had to wait for this connection.
-    pub(crate) fn stalls(&self) -> u64 {
-        self.stalled.as_ref().map_or(0, |stalled| stalled.count)
-    }
-
-    #[inline]
-    pub(crate) const fn is_open(&self) -> bool {
-        self.closed.is_none()
-    }
-
-    pub(crate) const fn close_reason(&self) -> Option<CloseReason> {
-        self.closed
     }
 }

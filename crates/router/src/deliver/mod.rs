@@ -1,26 +1,23 @@
 //! One message to everybody who wants it.
 
+mod abroad;
+mod parcel;
+mod train;
+
 use std::sync::Arc;
 use std::time::Instant;
 
 use arrayvec::ArrayVec;
-use bytes::Bytes;
-use midge_wire::{Pub, encode};
+use midge_wire::Pub;
 
-use crate::conn::{Conn, ConnState, Direction, Kind, Sent};
+pub(crate) use self::abroad::Groups;
+use self::parcel::{Parcel, Room};
+pub(crate) use self::train::Train;
+use crate::conn::{Conn, ConnState, Kind, Sent};
 use crate::interest::{Group, MatchSet, Target};
-use crate::outbox::{Outbox, Pool};
-use crate::subs::Sid;
+use crate::remote::Peer;
 use crate::sync::MutexGuard;
 use crate::worker::{Expired, Worker};
-
-/// Frames from this size on are copied once for all receivers instead of once for each.
-const SHARE_BYTES: usize = 16 * 1024;
-
-/// Most messages that are handed over together: as many as a `u32` has bits.
-const LENGTH: usize = u32::BITS as usize;
-/// Bytes of a line behind the subject, at most, if there is no reply subject.
-const HEAD: usize = 300;
 
 /// What a publisher's messages have in common.
 pub(crate) struct Delivery<'a> {
@@ -30,34 +27,8 @@ pub(crate) struct Delivery<'a> {
     /// Whether crowded receivers are passed over instead of holding the publisher back.
     pub(crate) skip_crowded: bool,
     pub(crate) now: Instant,
-}
-
-/// A message on its way.
-struct Parcel<'a> {
-    message: &'a Pub<'a>,
-    set: &'a MatchSet,
-    /// Whether what is behind the subject can be sent as it came.
-    as_it_came: bool,
-    /// The frame, once it has been copied for several receivers.
-    shared: Option<Bytes>,
-    /// How often it has been handed over.
-    sent: Sent,
-}
-
-/// Where one receiver's bytes go, and what more room for them is made of.
-struct Room<'a> {
-    out: &'a mut Outbox,
-    pool: &'a mut Pool,
-}
-
-/// What a trace shows of a message on its way out.
-struct Traced {
-    /// The line, without its end.
-    line: Vec<u8>,
-    /// Bytes of headers that were left out.
-    stripped: usize,
-    /// The sid, where this was the subscription's last message.
-    ended: Option<Vec<u8>>,
+    /// The server that the messages came from, if they came from one.
+    pub(crate) behind: Option<&'a Peer>,
 }
 
 /// What one member of a queue group gets of a train.
@@ -89,9 +60,13 @@ impl Delivery<'_> {
                 self.offer_each(target, train, set, worker)
             };
         }
-        for group in &set.groups {
-            sent += self.share_out(group, train, set, worker);
+        // Another server has said which groups a message is for, and then it is in no train.
+        if self.behind.is_none() {
+            for group in &set.groups {
+                sent += self.share_out(group, train, set, worker);
+            }
         }
+        sent += self.send_abroad(train, set, worker);
         sent
     }
 
@@ -109,7 +84,7 @@ impl Delivery<'_> {
     #[inline(never)]
     fn share_out(&self, group: &Group, train: &Train<'_>, set: &MatchSet, worker: &mut Worker) -> Sent {
         let mut sent = Sent::default();
-        let chosen: ArrayVec<u32, LENGTH> =
+        let chosen: ArrayVec<u32, { train::LENGTH }> =
             train.iter().map(|_| worker.random_below(group.members.len()) as u32).collect();
         if let Some(shares) = self.shares(group, &chosen, train.most(set)) {
             for Share { target, state, bits } in shares {
@@ -133,7 +108,7 @@ impl Delivery<'_> {
         group: &'g Group,
         chosen: &[u32],
         most: usize,
-    ) -> Option<ArrayVec<Share<'g>, LENGTH>> {
+    ) -> Option<ArrayVec<Share<'g>, { train::LENGTH }>> {
         let mut shares = ArrayVec::new();
         let mut done = 0_u32;
         for (at, member) in chosen.iter().enumerate() {
@@ -166,28 +141,38 @@ impl Delivery<'_> {
         handed
     }
 
-    /// Hands a message to every plain target and to one member of each queue group; how often that was.
-    pub(crate) fn run(&self, message: &Pub<'_>, set: &MatchSet, worker: &mut Worker) -> Sent {
+    /// Hands a message to every plain target, to one member of each queue group that it is for, and once to every
+    /// other server where somebody wants it or is that member; how often that was.
+    pub(crate) fn run(
+        &self,
+        message: &Pub<'_>,
+        groups: Groups<'_>,
+        set: &MatchSet,
+        worker: &mut Worker,
+    ) -> Sent {
         let mut parcel = Parcel::new(message, set);
+        if matches!(groups, Groups::Listed(_)) {
+            parcel.show_as_stored();
+        }
         for target in &set.plain {
             self.offer(target, &mut parcel, worker);
         }
-        for group in &set.groups {
-            let first = worker.random_below(group.members.len());
-            self.offer_one(group, first, &mut parcel, worker);
+        if set.bundles.is_empty() {
+            for group in set.groups.iter().filter(|group| groups.contain(group)) {
+                let first = worker.random_below(group.members.len());
+                self.offer_one(group, first, &mut parcel, worker);
+            }
+            return parcel.sent;
         }
+        self.run_abroad(groups, &mut parcel, worker);
         parcel.sent
     }
 
-    /// Hands the message to one member: the `first`, or else the next that takes it.
+    /// Hands the message to one member: the `first`, or else the next that takes it. Whether one did.
     #[inline(never)]
-    fn offer_one(&self, group: &Group, first: usize, parcel: &mut Parcel<'_>, worker: &mut Worker) {
+    fn offer_one(&self, group: &Group, first: usize, parcel: &mut Parcel<'_>, worker: &mut Worker) -> bool {
         let (front, back) = group.members.split_at_checked(first).unwrap_or_default();
-        for target in back.iter().chain(front) {
-            if self.offer(target, parcel, worker) {
-                break;
-            }
-        }
+        back.iter().chain(front).any(|target| self.offer(target, parcel, worker))
     }
 
     /// Hands the message to `target`; whether it took it.
@@ -288,142 +273,6 @@ fn load<'m>(
     drop(guard);
     worker.note(&target.conn, before, pending, fresh);
     handed
-}
-
-/// Messages on one subject, none of them large, that one publisher sent without asking for replies.
-#[derive(Debug, Default)]
-pub(crate) struct Train<'a> {
-    messages: ArrayVec<Pub<'a>, LENGTH>,
-    bytes: usize,
-}
-
-impl<'a> Train<'a> {
-    /// Whether a message may be part of one.
-    #[inline]
-    pub(crate) const fn takes(message: &Pub<'_>) -> bool {
-        message.reply.is_empty() && message.frame.len() < SHARE_BYTES
-    }
-
-    #[inline]
-    pub(crate) fn push(&mut self, message: Pub<'a>) {
-        self.bytes += message.frame.len();
-        self.messages.push(message);
-    }
-
-    /// Whether it should be handed over. A receiver is looked at once for all of it, so all of it must be little
-    /// beside the `max_pending` bytes that may wait there.
-    #[inline]
-    pub(crate) fn is_full(&self, set: &MatchSet, max_pending: usize) -> bool {
-        self.messages.is_full() || self.most(set) >= max_pending / 8
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.messages.is_empty()
-    }
-
-    fn iter<'t>(&'t self) -> std::slice::Iter<'t, Pub<'a>> {
-        self.messages.iter()
-    }
-
-    pub(crate) fn clear(&mut self) {
-        *self = Self::default();
-    }
-
-    /// More bytes than they take in an outbox.
-    const fn most(&self, set: &MatchSet) -> usize {
-        self.bytes + self.messages.len() * (set.line_with_headers().len() + HEAD)
-    }
-}
-
-impl<'a> Parcel<'a> {
-    #[inline(always)]
-    fn new(message: &'a Pub<'a>, set: &'a MatchSet) -> Self {
-        let shares = message.frame.len() >= SHARE_BYTES && set.is_for_several();
-        let as_it_came = !message.onward.is_empty() && !shares;
-        Self { message, set, as_it_came, shared: None, sent: Sent::default() }
-    }
-
-    /// Appends the message as one subscription sees it; how many bytes of headers and payload that is.
-    #[inline(always)]
-    fn append(&mut self, sid: &Sid, with_headers: bool, room: &mut Room<'_>) -> usize {
-        let message = self.message;
-        let line = match (message.header_len.is_some(), with_headers) {
-            _ if !self.as_it_came => return self.append_apart(sid.bytes(), with_headers, room),
-            (true, false) => return self.append_apart(sid.bytes(), false, room),
-            (true, true) => self.set.line_with_headers(),
-            (false, _) => self.set.line(),
-        };
-        room.out.append(line.len() + sid.room() + message.onward.len(), room.pool, |room| {
-            room.extend_from_slice(line);
-            sid.put(room);
-            room.extend_from_slice(message.onward);
-        });
-        message.frame.len().saturating_sub(2)
-    }
-
-    /// The same, where the line must be written anew or the frame is shared with other receivers.
-    #[inline(never)]
-    fn append_apart(&mut self, sid: &[u8], with_headers: bool, room: &mut Room<'_>) -> usize {
-        let Room { out, pool } = room;
-        let message = self.message;
-        let stripped = if with_headers { 0 } else { message.header_len.unwrap_or(0) };
-        let frame = message.frame.get(stripped..).unwrap_or_default();
-        let line = if with_headers { self.set.line_with_headers() } else { self.set.line() };
-        let head = line.len() + sid.len() + message.reply.len() + 48;
-        if frame.len() >= SHARE_BYTES && self.set.is_for_several() {
-            out.append(head, pool, |room| self.write_head(room, line, sid, with_headers));
-            let shared = self.shared.get_or_insert_with(|| Bytes::copy_from_slice(message.frame));
-            out.share(shared.slice(stripped.min(shared.len())..), pool);
-        } else {
-            out.append(head + frame.len(), pool, |room| {
-                self.write_head(room, line, sid, with_headers);
-                room.extend_from_slice(frame);
-            });
-        }
-        frame.len().saturating_sub(2)
-    }
-
-    /// The line before the frame, line end included.
-    fn write_head(&self, room: &mut Vec<u8>, line: &[u8], sid: &[u8], with_headers: bool) {
-        let message = self.message;
-        encode::parts(room, &[line, sid, b" "]);
-        if !message.reply.is_empty() {
-            encode::parts(room, &[message.reply, b" "]);
-        }
-        match message.header_len {
-            Some(_) if with_headers => {
-                encode::parts(room, &[message.header_digits, b" ", message.size_digits]);
-            }
-            Some(stripped) if stripped > 0 => {
-                encode::decimal(room, (message.body().len().saturating_sub(stripped)) as u64);
-            }
-            _ => room.extend_from_slice(message.size_digits),
-        }
-        room.extend_from_slice(b"\r\n");
-    }
-
-    /// Shows a message on its way out to whoever wants to see it.
-    #[cold]
-    fn show(&self, traced: &Traced, conn: &Conn) {
-        let Some(owner) = conn.owner() else { return };
-        owner.trace(Direction::Out, "", &traced.line);
-        let body = self.message.body().get(traced.stripped..).unwrap_or_default();
-        owner.trace(Direction::Out, "MSG_PAYLOAD", body);
-        if let Some(sid) = &traced.ended {
-            owner.trace(Direction::Within, "DELSUB", sid);
-        }
-    }
-
-    /// What a trace shows.
-    #[cold]
-    fn traced(&self, sid: &[u8], with_headers: bool, ends: bool) -> Box<Traced> {
-        let mut line = Vec::new();
-        let start = if with_headers { self.set.line_with_headers() } else { self.set.line() };
-        self.write_head(&mut line, start, sid, with_headers);
-        line.truncate(line.len() - 2);
-        let stripped = if with_headers { 0 } else { self.message.header_len.unwrap_or(0) };
-        Box::new(Traced { line, stripped, ended: ends.then(|| sid.to_vec()) })
-    }
 }
 
 /// Takes a subscription that has had its last message out of its connection. The interest table follows when the

@@ -1,5 +1,9 @@
 //! The JSON bodies of `INFO` and `CONNECT`.
 
+mod peer;
+
+pub use peer::{PeerConnect, PeerInfo, SubjectLists};
+
 use std::borrow::Cow;
 use std::fmt;
 

@@ -1,0 +1,550 @@
+//! Routes: what a server says to others of its cluster, and does with what they say.
+
+use midge_router::{
+    ClusterSettings, Dial, Event, Next, Opening, Route, RouteError, RouteNews, SessionError, Verdict,
+};
+use midge_router::{Grant, SubjectRules};
+use midge_testkit::alloc::allocations;
+use midge_wire::json::{PeerConnect, PeerInfo};
+
+use crate::house::{House, Peer};
+
+fn settings() -> ClusterSettings {
+    let info = PeerInfo {
+        server_id: "US".into(),
+        server_name: "us".into(),
+        proto: 2,
+        headers: true,
+        host: "10.0.0.1".into(),
+        port: 6222,
+        ..PeerInfo::default()
+    };
+    ClusterSettings { name: Some("C".into()), info, ..ClusterSettings::default() }
+}
+
+fn pooled() -> ClusterSettings {
+    ClusterSettings { pool_size: 3, ..settings() }
+}
+
+const CONNECT: &str = "CONNECT {\"cluster\":\"C\"}\r\n";
+
+fn info(more: &str) -> String {
+    format!(
+        "INFO {{\"server_id\":\"THEM\",\"server_name\":\"them\",\"headers\":true,\"port\":6222{more}}}\r\n"
+    )
+}
+
+/// Lets a server in that has said CONNECT.
+fn welcome(house: &House, peer: &mut Peer<Route>) {
+    assert!(matches!(peer.session.poll_event(), Some(Event::Authenticate(_))));
+    let grant = Grant::of(house.router.global_account());
+    house.tick(|tick| peer.session.handle_verdict(Verdict::Welcome(grant.into()), tick));
+}
+
+/// A server that has come and says `connect` and `info`.
+fn comes(house: &House, connect: &str, info: &str) -> Peer<Route> {
+    let mut peer = house.server(None);
+    assert_eq!(house.offer(&mut peer, connect.as_bytes()).next, Next::Verdict);
+    welcome(house, &mut peer);
+    if peer.session.conn().closed().is_none() {
+        house.say(&mut peer, info);
+    }
+    peer
+}
+
+/// A member that has come.
+fn member(house: &House, more: &str) -> Peer<Route> {
+    let peer = comes(house, CONNECT, &info(more));
+    assert_eq!(peer.session.conn().closed(), None, "{more}");
+    house.told(&peer);
+    peer
+}
+
+fn news(peer: &mut Peer<Route>) -> Vec<RouteNews> {
+    std::iter::from_fn(|| peer.session.poll_event())
+        .filter_map(|event| if let Event::Route(news) = event { Some(news) } else { None })
+        .collect()
+}
+
+fn json<T: for<'de> serde::Deserialize<'de>>(line: &str, op: &str) -> T {
+    let body = line.strip_prefix(op).unwrap_or_else(|| panic!("no {op}: {line}"));
+    serde_json::from_str(body.lines().next().unwrap()).unwrap()
+}
+
+/// Lines in no order.
+fn sorted(text: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    lines
+}
+
+#[test]
+fn whoever_comes_is_greeted_and_told_what_is_wanted() {
+    let house = House::member(settings());
+    let _client = house.peer("SUB a 1\r\nSUB a 2\r\nSUB q g 3\r\nSUB q g 4\r\n");
+    let _other = house.peer_of("A", "SUB b.> 1\r\n");
+    let mut peer = house.server(None);
+    let hello: PeerInfo = json(&peer.heard(), "INFO ");
+    assert_eq!((hello.cluster.as_str(), hello.server_id.as_str(), hello.route_pool_size), ("C", "US", 0));
+    house.say(&mut peer, CONNECT);
+    welcome(&house, &mut peer);
+    assert_eq!(house.told(&peer), "", "nothing before its INFO");
+    house.say(&mut peer, &info(""));
+    let told = house.told(&peer);
+    assert_eq!(sorted(&told), ["RS+ $G a", "RS+ $G q g 2", "RS+ A b.>"]);
+    assert!(
+        matches!(&news(&mut peer)[..], [RouteNews::Joined { id, open, .. }] if id == "THEM" && open.is_empty())
+    );
+    let routes = house.router.cluster().unwrap().routes(&house.router, false);
+    assert!(matches!(&routes[..], [route] if route.name == "them" && route.dialled.is_none()));
+}
+
+#[test]
+fn whoever_is_dialled_hears_who_it_is_and_what_is_wanted() {
+    let house = House::member(pooled());
+    let _client = house.peer("SUB a 1\r\n");
+    let credentials =
+        midge_wire::json::Credentials { user: "u".into(), pass: "p".into(), ..Default::default() };
+    let mut peer = house.server(Some(Dial { credentials, ..Dial::default() }));
+    let connect: PeerConnect = json(&peer.heard(), "CONNECT ");
+    assert_eq!((connect.name.as_str(), connect.cluster.as_str()), ("US", "C"));
+    assert_eq!((connect.user.as_str(), connect.pass.as_str()), ("u", "p"));
+    // One without a pool: everything goes by this connection.
+    house.say(&mut peer, &info(""));
+    let told = house.told(&peer);
+    assert_eq!(json::<PeerInfo>(&told, "INFO ").route_pool_size, 0);
+    assert!(told.ends_with("RS+ $G a\r\n"), "{told}");
+    drop(peer);
+
+    // One with a pool: the account has its place, and there are more connections to be made.
+    let mut peer = house.server(Some(Dial::default()));
+    peer.heard();
+    house.say(&mut peer, &info(",\"route_pool_size\":3"));
+    let told = house.told(&peer);
+    assert_eq!(json::<PeerInfo>(&told, "INFO ").route_pool_size, 3);
+    assert!(told.ends_with("PING\r\n"), "$G has place 2: {told}");
+    let [RouteNews::Joined { open, .. }] = &news(&mut peer)[..] else { panic!("not joined") };
+    let place = |slot, account: Option<&str>| Opening { slot, account: account.map(str::to_owned) };
+    assert_eq!(*open, [place(1, None), place(2, None), place(0, Some("$SYS"))]);
+    let mut third = house.server(Some(Dial { opening: place(2, None), ..Dial::default() }));
+    third.heard();
+    house.say(&mut third, &info(",\"route_pool_size\":3"));
+    let told = house.told(&third);
+    assert_eq!(json::<PeerInfo>(&told, "INFO ").route_pool_idx, 2);
+    assert!(told.ends_with("RS+ $G a\r\n"), "{told}");
+}
+
+#[test]
+fn interest_is_told_when_it_begins_and_when_it_ends() {
+    let house = House::member(settings());
+    let peer = member(&house, "");
+    let mut client = house.peer("SUB a 1\r\n");
+    assert_eq!(house.told(&peer), "RS+ $G a\r\n");
+    house.say(&mut client, "SUB a 2\r\nUNSUB 1\r\n");
+    assert_eq!(house.told(&peer), "", "somebody still wants it");
+    house.say(&mut client, "UNSUB 2\r\n");
+    assert_eq!(house.told(&peer), "RS- $G a\r\n");
+    house.say(&mut client, "SUB q g 1\r\nSUB q g 2\r\nUNSUB 1\r\nUNSUB 2\r\n");
+    assert_eq!(house.told(&peer), "RS+ $G q g 1\r\nRS+ $G q g 2\r\nRS+ $G q g 1\r\nRS- $G q g\r\n");
+    house.say(&mut client, "SUB once 1\r\nUNSUB 1 1\r\nSUB last 2\r\n");
+    assert_eq!(house.told(&peer), "RS+ $G once\r\nRS+ $G last\r\n");
+    let mut publisher = house.peer("");
+    house.say(&mut publisher, "PUB once 0\r\n\r\n");
+    assert_eq!(house.told(&peer), "RS- $G once\r\n", "it has had its last message");
+    drop(client);
+    assert_eq!(house.told(&peer), "RS- $G last\r\n");
+}
+
+#[test]
+fn a_server_gets_one_copy_for_all_who_want_it() {
+    let house = House::member(settings());
+    let mut peer = member(&house, "");
+    house.say(&mut peer, "RS+ $G a\r\nRS+ $G a\r\nRS+ $G *\r\nRS+ $G a g1 1\r\nRS+ $G > g2 3\r\n");
+    let mut client = house.peer("");
+    house.say(&mut client, "PUB a 2\r\nhi\r\nPUB a r 2\r\nhi\r\nPUB b 1\r\nx\r\nPUB b.c 1\r\ny\r\n");
+    let groups = peer.heard();
+    let either = |with: &str| groups.contains(with);
+    assert!(either("RMSG $G a | g1 g2 2\r\nhi\r\n") || either("RMSG $G a | g2 g1 2\r\nhi\r\n"), "{groups}");
+    assert!(
+        either("RMSG $G a + r g1 g2 2\r\nhi\r\n") || either("RMSG $G a + r g2 g1 2\r\nhi\r\n"),
+        "{groups}"
+    );
+    assert!(groups.ends_with("RMSG $G b | g2 1\r\nx\r\nRMSG $G b.c | g2 1\r\ny\r\n"), "{groups}");
+    house.say(&mut peer, "RS- $G a\r\nRS- $G a g1\r\nRS- $G > g2\r\n");
+    house.say(&mut client, "PUB a 2\r\nhi\r\nHPUB a r 12 14\r\nNATS/1.0\r\n\r\nhi\r\nPUB b.c 1\r\ny\r\n");
+    assert_eq!(peer.heard(), "RMSG $G a 2\r\nhi\r\nHMSG $G a r 12 14\r\nNATS/1.0\r\n\r\nhi\r\n");
+    house.say(&mut peer, "RS- $G *\r\n");
+    house.say(&mut client, "SUB inbox 1\r\nPUB a inbox 0\r\n\r\n");
+    assert!(client.heard().contains("503"), "nobody wants it any more");
+}
+
+#[test]
+fn one_without_headers_gets_none() {
+    let house = House::member(settings());
+    let mut peer = comes(&house, CONNECT, "INFO {\"server_id\":\"OLD\"}\r\n");
+    house.told(&peer);
+    house.say(&mut peer, "RS+ $G a\r\n");
+    let mut client = house.peer("");
+    house.say(&mut client, "HPUB a r 12 14\r\nNATS/1.0\r\n\r\nhi\r\n");
+    assert_eq!(peer.heard(), "RMSG $G a r 2\r\nhi\r\n");
+}
+
+#[test]
+fn what_comes_from_a_server_goes_to_clients_only() {
+    let house = House::member(settings());
+    let mut one = member(&house, "");
+    let mut two = comes(&house, CONNECT, "INFO {\"server_id\":\"TWO\",\"server_name\":\"two\"}\r\n");
+    house.say(&mut two, "RS+ $G >\r\nRS+ A >\r\n");
+    let client = house.peer("SUB a 1\r\nSUB a g 2\r\n");
+    let other = house.peer_of("A", "SUB a 1\r\n");
+    house.told(&one);
+    house.told(&two);
+    house.say(
+        &mut one,
+        "RMSG $G a 2\r\nhi\r\nRMSG A a r 1\r\nx\r\nRMSG NONE a 1\r\ny\r\nRMSG $G a | g 1\r\nz\r\n",
+    );
+    assert_eq!(client.heard(), "MSG a 1 2\r\nhi\r\nMSG a 1 1\r\nz\r\nMSG a 2 1\r\nz\r\n");
+    assert_eq!(other.heard(), "MSG a 1 r 1\r\nx\r\n");
+    assert_eq!((one.heard(), two.heard()), (String::new(), String::new()));
+    let figures = house.router.traffic(&house.router.add_account("A"));
+    assert_eq!((figures.in_msgs, figures.out_msgs), (1, 1));
+}
+
+#[test]
+fn a_message_for_a_group_whose_member_has_gone_goes_to_another_server() {
+    let house = House::member(settings());
+    let mut one = member(&house, "");
+    let mut two = comes(&house, CONNECT, "INFO {\"server_id\":\"TWO\",\"server_name\":\"two\"}\r\n");
+    house.say(&mut one, "RS+ $G a g 1\r\n");
+    house.say(&mut two, "RS+ $G a g 1\r\n");
+    house.told(&one);
+    house.told(&two);
+    house.say(&mut one, "RMSG $G a | g 1\r\nx\r\n");
+    assert_eq!(two.heard(), "RMSG $G a | g 1\r\nx\r\n", "and not back to where it came from");
+    assert_eq!(one.heard(), "");
+    house.say(&mut two, "RS- $G a g\r\n");
+    house.say(&mut one, "RMSG $G a | g 1\r\nx\r\n");
+    assert_eq!((one.heard(), two.heard()), (String::new(), String::new()));
+}
+
+#[test]
+fn members_of_a_group_are_chosen_by_weight_wherever_they_are() {
+    const MESSAGES: usize = 4000;
+    let house = House::member(settings());
+    let local = house.peer("SUB work g 1\r\n");
+    let mut one = member(&house, "");
+    let mut two = comes(&house, CONNECT, "INFO {\"server_id\":\"TWO\",\"server_name\":\"two\"}\r\n");
+    house.say(&mut one, "RS+ $G work g 1\r\n");
+    house.say(&mut two, "RS+ $G work g 9\r\nRS+ $G work g 2\r\n");
+    house.told(&one);
+    house.told(&two);
+    let mut publisher = house.peer("");
+    house.say(&mut publisher, &"PUB work 0\r\n\r\n".repeat(MESSAGES));
+    let had = [local.heard(), one.heard(), two.heard()].map(|heard| heard.matches("MSG").count());
+    assert_eq!(had.iter().sum::<usize>(), MESSAGES, "each once");
+    for (had, share) in had.into_iter().zip([1, 1, 2]) {
+        let fair = MESSAGES * share / 4;
+        assert!(had.abs_diff(fair) < fair / 5, "{had} of {fair}");
+    }
+}
+
+#[test]
+fn what_a_server_wanted_goes_with_it() {
+    let house = House::member(settings());
+    let mut peer = member(&house, "");
+    house.router.add_account("A");
+    house.say(&mut peer, "RS+ $G a\r\nRS+ A b g 1\r\n");
+    let mut client = house.peer("SUB inbox 1\r\nPUB a inbox 0\r\n\r\n");
+    assert!(!client.heard().contains("503"));
+    assert_eq!((house.router.totals().subscriptions, house.router.cluster().unwrap().member_count()), (3, 1));
+    drop(peer);
+    house.say(&mut client, "PUB a inbox 0\r\n\r\n");
+    assert!(client.heard().contains("503"));
+    assert_eq!((house.router.totals().subscriptions, house.router.cluster().unwrap().member_count()), (1, 0));
+}
+
+/// How a server ends that says this.
+fn end(settings: ClusterSettings, connect: &str, info: &str) -> (Option<SessionError>, String) {
+    let house = House::member(settings);
+    let mut peer = comes(&house, connect, info);
+    let said = house.told(&peer);
+    let err = said.lines().find(|line| line.starts_with("-ERR")).unwrap_or_default().to_owned();
+    (peer.error(), err)
+}
+
+#[test]
+fn whoever_does_not_belong_is_told_why() {
+    let refused = |connect: &str, info: &str| end(pooled(), connect, info);
+    for (connect, hello, want) in [
+        (
+            "CONNECT {\"cluster\":\"X\"}\r\n",
+            info(""),
+            "-ERR 'Rejecting connection, cluster name \"X\" does not match \"C\"'",
+        ),
+        ("CONNECT {}\r\n", info(""), "-ERR 'Rejecting connection, cluster name \"\" does not match \"C\"'"),
+        (
+            "CONNECT {\"cluster\":\"_\"}\r\n",
+            info(""),
+            "-ERR 'Rejecting connection, cluster name \"_\" is reserved'",
+        ),
+        (
+            "CONNECT {\"cluster\":\"C\",\"lang\":\"go\"}\r\n",
+            info(""),
+            "-ERR 'attempted to connect to route port'",
+        ),
+        (
+            "CONNECT {\"cluster\":\"C\",\"gateway\":\"G\"}\r\n",
+            info(""),
+            "-ERR 'Rejecting connection from gateway \"G\" on the Route port'",
+        ),
+        (
+            CONNECT,
+            info(",\"route_pool_size\":3,\"route_pool_idx\":7"),
+            "-ERR 'Invalid route pool index: 7 - pool size is 3'",
+        ),
+        (
+            CONNECT,
+            info(",\"route_pool_size\":3,\"route_account\":\"$G\""),
+            "-ERR 'No route for account \"$G\"'",
+        ),
+        (
+            CONNECT,
+            info(",\"route_pool_size\":3,\"route_account\":\"NOPE\""),
+            "-ERR 'Unable to lookup account \"NOPE\": account missing'",
+        ),
+        (
+            CONNECT,
+            info(",\"route_account\":\"$SYS\""),
+            "-ERR 'Not possible to have a dedicated route for account \"$SYS\" between those servers'",
+        ),
+        (CONNECT, "INFO {\"server_id\":\"US\"}\r\n".to_owned(), ""),
+        (CONNECT, "INFO {\"server_id\":\"X\",\"server_name\":\"us\"}\r\n".to_owned(), ""),
+        (CONNECT, "INFO {\"port\":\"x\"}\r\n".to_owned(), ""),
+        (
+            CONNECT,
+            info(",\"cluster\":\"X\""),
+            "-ERR 'Rejecting connection, cluster name \"X\" does not match \"C\"'",
+        ),
+        (CONNECT, info("") + "RS+ $G a..b\r\n", "-ERR 'Invalid Subscription'"),
+        (CONNECT, info("") + "JUNK\r\n", "-ERR 'Unknown Protocol Operation'"),
+        (CONNECT, info("") + "-ERR 'whatever'\r\n", ""),
+    ] {
+        let (error, said) = refused(connect, &hello);
+        assert!(error.is_some(), "{connect}{hello}");
+        assert_eq!(said, want, "{connect}{hello}");
+    }
+}
+
+#[test]
+fn who_says_nothing_of_itself_is_nobody() {
+    let house = House::member(settings());
+    let mut peer = house.server(None);
+    house.say(&mut peer, &info(""));
+    assert_eq!(peer.error(), Some(SessionError::Authorization));
+    let mut peer = house.server(None);
+    house.say(&mut peer, CONNECT);
+    assert!(matches!(peer.session.poll_event(), Some(Event::Authenticate(_))));
+    house.tick(|tick| peer.session.handle_verdict(Verdict::Refused, tick));
+    assert!(peer.heard().ends_with("-ERR 'Authorization Violation'\r\n"));
+    assert_eq!(house.router.cluster().unwrap().member_count(), 0);
+}
+
+#[test]
+fn the_first_connection_for_a_place_stays() {
+    let house = House::member(pooled());
+    let pool = ",\"route_pool_size\":3";
+    let _first = member(&house, pool);
+    let mut second = comes(&house, CONNECT, &info(pool));
+    assert_eq!(second.error(), Some(RouteError::Duplicate("THEM".into()).into()));
+    let _other_place = member(&house, &format!("{pool},\"route_pool_idx\":1"));
+    let _system = member(&house, &format!("{pool},\"route_account\":\"$SYS\""));
+    assert_eq!(house.router.cluster().unwrap().route_count(), 3);
+    let opening = |slot, account: Option<&str>| Opening { slot, account: account.map(str::to_owned) };
+    let has = |opening| house.router.cluster().unwrap().has("THEM", &opening);
+    assert_eq!(
+        [has(opening(1, None)), has(opening(2, None)), has(opening(0, Some("$SYS")))],
+        [true, false, true]
+    );
+}
+
+#[test]
+fn a_made_up_name_gives_way() {
+    let house = House::member(ClusterSettings { name: None, ..settings() });
+    let cluster = house.router.cluster().unwrap();
+    assert_eq!(cluster.name(), "US");
+    let mut less = comes(&house, "CONNECT {\"cluster\":\"A\",\"cluster_dynamic\":true}\r\n", &info(""));
+    assert!(
+        matches!(less.error(), Some(SessionError::Route(RouteError::ClusterName { .. }))),
+        "it must give way"
+    );
+    let peer = comes(&house, "CONNECT {\"cluster\":\"GIVEN\"}\r\n", &info(""));
+    assert_eq!((peer.session.conn().closed(), cluster.name().as_str()), (None, "GIVEN"));
+    let mut other = comes(&house, "CONNECT {\"cluster\":\"OTHER\"}\r\n", &info(""));
+    assert!(matches!(other.error(), Some(SessionError::Route(RouteError::ClusterName { .. }))));
+}
+
+#[test]
+fn a_newcomer_is_told_of_to_those_who_are_there() {
+    let house = House::member(settings());
+    let mut first = member(&house, "");
+    let second = comes(
+        &house,
+        CONNECT,
+        "INFO {\"server_id\":\"TWO\",\"server_name\":\"two\",\"port\":7,\"nonce\":\"n\"}\r\n",
+    );
+    let told: PeerInfo = json(&house.told(&first), "INFO ");
+    assert_eq!(
+        (told.server_id.as_str(), told.ip.as_str(), told.nonce.as_str()),
+        ("TWO", "nats-route://10.0.0.9:7/", "")
+    );
+    assert!(!house.told(&second).contains("THEM"), "it is for those to come");
+    house.say(&mut first, "INFO {\"server_id\":\"THREE\",\"ip\":\"nats-route://10.0.0.3:6222/\"}\r\n");
+    house.say(&mut first, "INFO {\"server_id\":\"GW\",\"gateway\":\"EAST\"}\r\n");
+    house.say(&mut first, &info(",\"ldm\":true,\"connect_urls\":[\"a:1\"]"));
+    let news = news(&mut first);
+    assert!(
+        matches!(&news[..], [RouteNews::Joined { .. }, RouteNews::Heard(info), RouteNews::Changed] if info.server_id == "THREE"),
+        "{news:?}"
+    );
+    assert_eq!(house.router.cluster().unwrap().client_urls().0, Vec::<String>::new(), "it is about to leave");
+    let quiet =
+        comes(&house, CONNECT, "INFO {\"server_id\":\"Q\",\"server_name\":\"q\",\"gossip_mode\":1}\r\n");
+    assert_eq!((house.told(&first).as_str(), quiet.session.conn().closed()), ("", None));
+}
+
+#[test]
+fn an_account_with_a_connection_of_its_own_is_named_nowhere() {
+    let house = House::member(ClusterSettings { dedicated: vec!["A".into()], ..pooled() });
+    house.router.add_account("A");
+    let pool = ",\"route_pool_size\":3";
+    let [mut a, mut slot] = [",\"route_account\":\"A\"", ",\"route_pool_idx\":0"]
+        .map(|more| member(&house, &format!("{pool}{more}")));
+    let mut client = house.peer_of("A", "SUB a 1\r\n");
+    assert_eq!((house.told(&a).as_str(), house.told(&slot).as_str()), ("RS+ a\r\n", ""));
+    house.say(&mut a, "RS+ b\r\nRS+ q g 2\r\nRMSG a 2\r\nhi\r\nHMSG a r 12 12\r\nNATS/1.0\r\n\r\n\r\n");
+    assert_eq!(client.heard(), "MSG a 1 2\r\nhi\r\nHMSG a 1 r 12 12\r\nNATS/1.0\r\n\r\n\r\n");
+    house.say(&mut client, "PUB b 1\r\nx\r\nPUB q 1\r\ny\r\n");
+    assert_eq!(a.heard(), "RMSG b 1\r\nx\r\nRMSG q | g 1\r\ny\r\n");
+    house.say(&mut slot, "RS+ $G b\r\n");
+    house.say(&mut client, "PUB b 1\r\nx\r\n");
+    assert_eq!((a.heard().as_str(), slot.heard().as_str()), ("RMSG b 1\r\nx\r\n", ""));
+}
+
+#[test]
+fn publishers_are_spread_over_the_connections_and_each_stays_on_one() {
+    let house = House::member(pooled());
+    let old = house.peer("");
+    let more = |at| format!(",\"route_pool_size\":3,\"pool_by_publisher\":true,\"route_pool_idx\":{at}");
+    let mut lanes = [0, 1, 2].map(|at| member(&house, &more(at)));
+    let _wants = house.peer("SUB here 1\r\n");
+    for lane in &mut lanes {
+        assert_eq!(house.told(lane), "RS+ $G here\r\n", "each knows what a publisher on it may be asked for");
+        house.say(lane, "RS+ $G a\r\n");
+    }
+    let mut used = [0; 3];
+    for mut publisher in (0..6).map(|_| house.peer("")).chain([old]) {
+        house.say(&mut publisher, "PUB a 1\r\nx\r\nPUB a 1\r\ny\r\n");
+        let heard = [0, 1, 2].map(|at| lanes[at].heard());
+        assert_eq!(
+            heard.concat(),
+            "RMSG $G a 1\r\nx\r\nRMSG $G a 1\r\ny\r\n",
+            "one copy each, on one connection"
+        );
+        used[heard.iter().position(|heard| !heard.is_empty()).unwrap()] += 1;
+    }
+    assert_eq!(used, [3, 2, 2], "who was there before the others came stays on the first");
+    let [first, second, third] = lanes;
+    drop(second);
+    let mut publishers: Vec<_> = (0..3).map(|_| house.peer("")).collect();
+    for publisher in &mut publishers {
+        house.say(publisher, "PUB a 1\r\nx\r\n");
+    }
+    let had = [first.heard(), third.heard()].map(|heard| heard.matches("RMSG").count());
+    assert_eq!(had, [2, 1], "the first stands in for one that has gone");
+}
+
+#[test]
+fn what_may_not_cross_does_not() {
+    let rules = |allow: &str| Some(SubjectRules { allow: Some(vec![allow.to_owned()]), deny: Vec::new() });
+    let house =
+        House::member(ClusterSettings { import: rules("in.>"), export: rules("out.>"), ..settings() });
+    let mut peer = member(&house, "");
+    let mut client = house.peer("SUB in.a 1\r\nSUB other 2\r\n");
+    assert_eq!(house.told(&peer), "RS+ $G in.a\r\n");
+    house.say(&mut peer, "RS+ $G out.a\r\nRS+ $G other\r\n");
+    house.say(&mut client, "PUB out.a 1\r\nx\r\nPUB other 1\r\ny\r\n");
+    assert_eq!(peer.heard(), "RMSG $G out.a 1\r\nx\r\n");
+}
+
+#[test]
+fn clients_see_what_a_stream_holds_as_it_was_published() {
+    let house = House::member(settings());
+    let mut peer = member(&house, "");
+    let client = house.peer("SUB deliver 1\r\n");
+    let ack = "$JS.ACK.st.co.1.2.3.4.5";
+    house.say(
+        &mut peer,
+        &format!("RMSG $G deliver {ack}@st.a@b 2\r\nhi\r\nRMSG $G deliver $JS.ACK.x@y 1\r\nz\r\n"),
+    );
+    assert_eq!(client.heard(), format!("MSG st.a@b 1 {ack} 2\r\nhi\r\nMSG deliver 1 $JS.ACK.x@y 1\r\nz\r\n"));
+}
+
+#[test]
+fn no_server_makes_another_remember_more_than_it_will() {
+    let limits = midge_router::Limits { max_interest: 10_000, ..midge_router::Limits::default() };
+    let house = House::built(limits, false, Some(settings()));
+    let mut peer = member(&house, "");
+    let flood: String = (0..1000).map(|n| format!("RS+ $G flood.{n}\r\n")).collect();
+    house.say(&mut peer, &flood);
+    assert_eq!(peer.error(), Some(RouteError::TooMuchInterest.into()));
+    assert!(peer.heard().ends_with("-ERR 'maximum subscriptions exceeded'\r\n"));
+    drop(peer);
+    assert_eq!(house.router.totals().subscriptions, 0);
+}
+
+#[test]
+fn a_message_to_or_from_a_server_allocates_nothing() {
+    let house = House::member(settings());
+    let mut peer = member(&house, "");
+    let receiver = house.peer("SUB here 1\r\nSUB work g 2\r\n");
+    house.say(&mut peer, "RS+ $G there\r\nRS+ $G far g 2\r\nRS+ $G far h 1\r\n");
+    house.told(&peer);
+    let mut publisher = house.peer("");
+    let out = "PUB there 5\r\nhello\r\nPUB far r 5\r\nhello\r\n".repeat(100);
+    let back = "RMSG $G here 5\r\nhello\r\nRMSG $G work | g 5\r\nhello\r\n".repeat(100);
+    let mut count = 0;
+    for round in 0..8 {
+        count = 0;
+        for (says, text) in [(true, &out), (false, &back)] {
+            let (allocated, ()) =
+                allocations(
+                    || {
+                        if says { house.say(&mut publisher, text) } else { house.say(&mut peer, text) }
+                    },
+                );
+            [&receiver, &publisher].iter().for_each(|screen| screen.clear());
+            peer.clear();
+            count += allocated;
+        }
+        assert!(round < 4 || count == 0, "round {round}: {count}");
+    }
+    assert_eq!(count, 0);
+}
+
+#[test]
+fn a_server_is_asked_whether_it_is_there_however_much_it_talks() {
+    let mut house = House::member(settings());
+    let mut peer = member(&house, "");
+    for _ in 0..3 {
+        house.now = peer.session.poll_timeout();
+        house.say(&mut peer, "PING\r\n");
+        house.tick(|tick| peer.session.handle_timeout(tick));
+        assert_eq!(peer.heard(), "PONG\r\nPING\r\n");
+        house.say(&mut peer, "PONG\r\n");
+    }
+    for _ in 0..3 {
+        house.now = peer.session.poll_timeout();
+        house.tick(|tick| peer.session.handle_timeout(tick));
+    }
+    assert_eq!(peer.error(), Some(SessionError::Stale));
+}
