@@ -180,6 +180,7 @@ impl Ours {
             seed: 1,
             max_ended: 0,
             cluster: None,
+            leaves: None,
         });
         let worker = router.worker();
         Self { router, worker, options, sessions: Vec::new() }

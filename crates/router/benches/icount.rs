@@ -130,6 +130,7 @@ impl House {
             seed: 7,
             max_ended: 4,
             cluster: None,
+            leaves: None,
         };
         let router = Router::new(settings);
         let worker = router.worker();

@@ -1,6 +1,10 @@
 //! Accounts: spaces of subjects that do not see each other.
 
+use std::hash::BuildHasher;
 use std::sync::Arc;
+
+use foldhash::SharedSeed;
+use foldhash::fast::SeedableRandomState;
 
 use crate::conn::Kind;
 use crate::interest::{Generations, Interest};
@@ -21,6 +25,8 @@ pub struct Account {
     index: u32,
     interest: Interest,
     announced: Announced,
+    /// What it tells leafnodes and hubs that it wants, and must not hear from them.
+    loop_subject: Box<[u8]>,
     system: AtomicBool,
     limits: RwLock<AccountLimits>,
     clients: AtomicU32,
@@ -37,6 +43,7 @@ impl Account {
             index,
             interest: Interest::new(seed, generations),
             announced: Announced::new(seed),
+            loop_subject: loop_subject(seed),
             system: AtomicBool::new(false),
             limits: RwLock::default(),
             clients: AtomicU32::new(0),
@@ -117,6 +124,11 @@ impl Account {
         &self.interest
     }
 
+    /// A subject that nobody else wants: a leafnode or hub behind which it is wanted leads back here.
+    pub(crate) const fn loop_subject(&self) -> &[u8] {
+        &self.loop_subject
+    }
+
     /// What other servers are told of it; empty where there are none.
     pub(crate) const fn announced(&self) -> &Announced {
         &self.announced
@@ -148,4 +160,12 @@ impl Account {
     pub(crate) fn unsubscribed(&self, n: u32) {
         self.subscriptions.fetch_sub(n, Ordering::Relaxed);
     }
+}
+
+/// `$LDS.` and 22 letters and digits by chance (nats-server's `leafNodeLoopDetectionSubjectPrefix`).
+fn loop_subject(seed: u64) -> Box<[u8]> {
+    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let hasher = SeedableRandomState::with_seed(seed, SharedSeed::global_fixed());
+    let digit = |n: u32| DIGITS.get((hasher.hash_one(n) % 62) as usize).copied().unwrap_or(b'0');
+    b"$LDS.".iter().copied().chain((0..22).map(digit)).collect()
 }

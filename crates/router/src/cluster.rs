@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use midge_wire::json::PeerInfo;
 
-use crate::conn::Conn;
-use crate::permissions::{PermissionRules, Permissions, SubjectRules};
-use crate::remote::{Dialled, Lane, Lanes, NewRemote, Peer, Remote, Scope};
+use crate::conn::{Conn, Kind};
+use crate::permissions::{Permissions, SubjectRules};
+use crate::remote::{Dialled, Filter, Lane, Lanes, Manner, NewRemote, Peer, Remote, Scope};
 use crate::router::Router;
 use crate::session::event::RouteError;
 use crate::snapshot::SubSnapshot;
@@ -51,8 +51,8 @@ pub struct Opening {
 #[derive(Debug)]
 pub struct Cluster {
     settings: ClusterSettings,
-    /// What it imports as what may be published, and what it exports as what may be subscribed to, as the original has it.
-    permissions: Option<Arc<Permissions>>,
+    import: Option<Arc<Permissions>>,
+    export: Option<Arc<Permissions>>,
     state: Mutex<State>,
 }
 
@@ -64,6 +64,8 @@ struct State {
     /// What is told of where clients may connect.
     connect_urls: Vec<String>,
     ws_connect_urls: Vec<String>,
+    /// Where leafnodes may connect to this server.
+    leafnode_urls: Vec<String>,
     /// The port that is listened on, once it is known.
     port: Option<u16>,
 }
@@ -132,17 +134,14 @@ impl Cluster {
             members: HashMap::new(),
             connect_urls,
             ws_connect_urls,
+            leafnode_urls: Vec::new(),
             port: None,
         };
-        let (publish, subscribe) = (settings.import.clone(), settings.export.clone());
-        let limited = publish.is_some() || subscribe.is_some();
-        let rules = PermissionRules {
-            publish: publish.unwrap_or_default(),
-            subscribe: subscribe.unwrap_or_default(),
-            responses: None,
+        let rules = |rules: &Option<SubjectRules>| {
+            rules.clone().map(|rules| Arc::new(Permissions::to_publish(rules)))
         };
-        let permissions = limited.then(|| Arc::new(Permissions::new(rules)));
-        Self { settings, permissions, state: Mutex::new(state) }
+        let (import, export) = (rules(&settings.import), rules(&settings.export));
+        Self { settings, import, export, state: Mutex::new(state) }
     }
 
     /// This server's id.
@@ -225,6 +224,19 @@ impl Cluster {
         (plain, websocket)
     }
 
+    /// Says where leafnodes may connect to this server.
+    pub fn set_leafnode_urls(&self, urls: Vec<String>) {
+        self.state.lock().leafnode_urls = urls;
+    }
+
+    /// Where leafnodes may connect to the other members.
+    #[must_use]
+    pub fn leafnode_urls(&self) -> Vec<String> {
+        let state = self.state.lock();
+        let all = state.members.values().filter_map(|member| member.info.leafnode_urls.clone());
+        all.flatten().collect()
+    }
+
     /// Says where clients may connect to this server.
     pub fn set_connect_urls(&self, plain: Vec<String>, websocket: Vec<String>) {
         let mut state = self.state.lock();
@@ -240,6 +252,10 @@ impl Cluster {
             connect_urls: state.connect_urls.clone(),
             ws_connect_urls: state.ws_connect_urls.clone(),
             port: state.port.unwrap_or(self.settings.info.port),
+            leafnode_urls: Some(state.leafnode_urls.clone()).filter(|urls| !urls.is_empty()),
+            // What leafnodes want and send is told apart.
+            lnoc: true,
+            lnocu: true,
             ..self.settings.info.clone()
         };
         drop(state);
@@ -355,10 +371,17 @@ impl Cluster {
         }
         let remote = router.remotes().add(NewRemote {
             conn: (*conn).clone(),
+            kind: Kind::Route,
             peer: member.peer.clone(),
-            names_account: place.account.is_none(),
+            manner: Manner {
+                names_account: place.account.is_none(),
+                takes_origin: info.lnoc || info.ln,
+                names_origin: info.lnocu || info.ln,
+                isolated: false,
+            },
             scope,
-            filter: self.permissions.clone(),
+            origin: 0,
+            filter: Filter { told: self.import.clone(), wanted: self.export.clone(), ..Filter::default() },
             seed: router.seed(),
             dialled: *dialled,
         });

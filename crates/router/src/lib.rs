@@ -26,7 +26,7 @@
 //!     fn wake(&self) {}
 //! }
 //!
-//! let settings = Settings { info: Info::default(), limits: Limits::default(), entrance: Entrance::default(), seed: 1, max_ended: 0, cluster: None };
+//! let settings = Settings { info: Info::default(), limits: Limits::default(), entrance: Entrance::default(), seed: 1, max_ended: 0, cluster: None, leaves: None };
 //! let router = Router::new(settings);
 //! let worker = router.worker();
 //! let mut tick = Tick { worker: &mut *worker.lock(), now: Instant::now() };
@@ -50,6 +50,7 @@ mod deliver;
 mod ended;
 mod grant;
 mod interest;
+mod leaves;
 mod limits;
 pub mod local;
 mod outbox;
@@ -72,16 +73,20 @@ pub use account::{Account, GLOBAL, SYSTEM};
 pub use cluster::{Cluster, ClusterSettings, Opening, RouteSnapshot};
 pub use conn::{Conn, Direction, Kind, Owner};
 pub use grant::{Arrival, Entrance, Grant, Tag};
+pub use leaves::{LeafRules, LeafSettings, LeafSnapshot, Leaves};
 pub use limits::{AccountLimits, Limits};
 pub use permissions::{PermissionRules, Permissions, ResponseRules, SubjectRules};
 pub use reason::CloseReason;
 pub use remote::Dialled;
 pub use router::{Router, Settings, SubscribeError};
 pub use session::core::Core;
-pub use session::event::{AuthRequest, Event, Quoted, Refusal, RouteError, RouteNews, SessionError, Verdict};
+pub use session::event::{
+    AuthRequest, Event, LeafError, LeafNews, Quoted, Refusal, RouteError, RouteNews, SessionError, Verdict,
+};
 pub use session::role::client::Client;
+pub use session::role::leaf::{Leaf, LeafDial, Login};
 pub use session::role::route::{Dial, Route};
 pub use session::role::{Flow, Role};
-pub use session::{ClientSession, Input, Next, RouteSession, Session, Tick};
+pub use session::{ClientSession, Input, LeafSession, Next, RouteSession, Session, Tick};
 pub use snapshot::{ConnSnapshot, SubSnapshot, Totals};
 pub use worker::{CacheFigures, Counters, Traffic, Worker};

@@ -12,7 +12,7 @@ use midge_wire::Pub;
 
 use crate::account::Account;
 use crate::conn::{Conn, Kind, Owner};
-use crate::deliver::{Delivery, Groups};
+use crate::deliver::{Delivery, Groups, Source};
 use crate::grant::{Arrival, Grant};
 use crate::reason::CloseReason;
 use crate::router::{NewSub, Router, SubscribeError};
@@ -164,7 +164,13 @@ impl Local {
         let worker = &mut *self.worker.lock();
         worker.received(self.account.index(), 1, message.body().len() as u64);
         let set = worker.matches(&self.account, out.subject, &self.router);
-        let delivery = Delivery { from: &self.conn, echo: true, skip_crowded: false, now, behind: None };
+        let delivery = Delivery {
+            from: &self.conn,
+            echo: true,
+            skip_crowded: false,
+            now,
+            source: Source::here(Kind::Local),
+        };
         let sent = delivery.run(&message, Groups::All, &set, worker);
         worker.sent(self.account.index(), sent);
         self.router.settle(worker);

@@ -67,6 +67,12 @@ impl Permissions {
         Self { id, rules, publish, subscribe }
     }
 
+    /// Permission to publish by these rules, and to do everything else.
+    #[must_use]
+    pub fn to_publish(publish: SubjectRules) -> Self {
+        Self::new(PermissionRules { publish, ..PermissionRules::default() })
+    }
+
     /// A number that no other permissions have, and that is not zero.
     pub(crate) const fn id(&self) -> u64 {
         self.id

@@ -29,6 +29,10 @@ pub enum CloseReason {
     DuplicateRoute,
     ClusterNameConflict,
     MissingAccount,
+    MinimumVersionRequired,
+    DuplicateRemoteLeafnode,
+    SubscribeViolation,
+    PublishViolation,
 }
 
 impl CloseReason {
@@ -60,6 +64,10 @@ impl CloseReason {
             Self::DuplicateRoute => "Duplicate Route",
             Self::ClusterNameConflict => "Cluster Name Conflict",
             Self::MissingAccount => "Missing Account",
+            Self::MinimumVersionRequired => "Minimum Version Required",
+            Self::DuplicateRemoteLeafnode => "Duplicate Remote LeafNode",
+            Self::SubscribeViolation => "Subscribe Violation",
+            Self::PublishViolation => "Publish Violation",
         }
     }
 

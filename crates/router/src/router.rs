@@ -15,6 +15,7 @@ use crate::conns::{ConnTable, Conns};
 use crate::ended::{self, EndedConns};
 use crate::grant::{Arrival, Entrance, Grant};
 use crate::interest::{Generations, QueueNames, SubRef};
+use crate::leaves::LeafSettings;
 use crate::limits::Limits;
 use crate::reason::CloseReason;
 use crate::remote::announced::Step;
@@ -40,6 +41,8 @@ pub struct Settings {
     pub max_ended: usize,
     /// The cluster that the server is a member of, if it is of one.
     pub cluster: Option<ClusterSettings>,
+    /// What leafnodes and hubs are told, if there may be any.
+    pub leaves: Option<LeafSettings>,
 }
 
 /// The accounts, connections and limits of one server.
@@ -137,7 +140,7 @@ impl Router {
             generations,
             queues: QueueNames::new(settings.seed),
             conns: ConnTable::default(),
-            neighbours: Neighbours::new(settings.cluster, settings.seed),
+            neighbours: Neighbours::new(settings.cluster, settings.leaves, settings.seed),
             clients: Clients::default(),
             next_cid: AtomicU64::new(1),
             next_serial: AtomicU32::new(1),

@@ -31,6 +31,7 @@ pub(crate) struct Ports {
     pub(crate) monitor: Option<(SocketAddr, bool)>,
     pub(crate) websocket: Option<(SocketAddr, bool)>,
     pub(crate) routes: Option<SocketAddr>,
+    pub(crate) leafnodes: Option<(SocketAddr, bool)>,
 }
 
 /// nats-server's `Ports` (`server/server.go`).
@@ -43,6 +44,8 @@ struct Urls {
     cluster: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     websocket: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    leafnodes: Vec<String>,
 }
 
 impl PortsFile {
@@ -60,6 +63,7 @@ impl PortsFile {
             monitoring: listed(ports.monitor, "http", "https"),
             cluster: ports.routes.map(|address| urls("nats", address)).unwrap_or_default(),
             websocket: listed(ports.websocket, "ws", "wss"),
+            leafnodes: listed(ports.leafnodes, "nats", "tls"),
         };
         write(&path, &serde_json::to_string(&urls).unwrap_or_default())?;
         Ok(Some(Self(path)))

@@ -41,6 +41,7 @@ mod files;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod inside;
+mod leafnode;
 mod leave;
 mod listen;
 pub mod log;

@@ -15,7 +15,7 @@ use crate::options::Options;
 use crate::server::Server;
 use crate::shard::{Accepted, Door, Shard};
 use crate::tls::{Tls, TlsError};
-use crate::{cluster, leave, monitor, system, talk};
+use crate::{cluster, leafnode, leave, monitor, system, talk};
 
 /// Connections that the system holds until they are accepted.
 const BACKLOG: i32 = 4096;
@@ -70,6 +70,7 @@ pub struct Running {
     monitor: Option<SocketAddr>,
     websocket: Option<SocketAddr>,
     routes: Option<SocketAddr>,
+    leafnodes: Option<SocketAddr>,
     orders: mpsc::Sender<Order>,
     control: Option<JoinHandle<()>>,
 }
@@ -97,6 +98,12 @@ impl Running {
     #[must_use]
     pub const fn route_address(&self) -> Option<SocketAddr> {
         self.routes
+    }
+
+    /// Where leafnodes are listened for.
+    #[must_use]
+    pub const fn leafnode_address(&self) -> Option<SocketAddr> {
+        self.leafnodes
     }
 
     /// Tells the server to do something. Does not wait for it.
@@ -152,6 +159,8 @@ impl Server {
         let websocket = bind_websocket(options)?;
         let websocket_address = websocket.as_ref().and_then(|listener| listener.local_addr().ok());
         let routes = options.cluster.port.map(|port| bind(options.cluster.host(), port)).transpose()?;
+        let leafnodes =
+            options.leafnodes.port.map(|port| bind(options.leafnodes.host(), port)).transpose()?;
         let clients = bind(&options.listen.host, options.listen.port)?;
         let address = clients.local_addr().map_err(StartError::Thread)?;
         self.listens_on(address);
@@ -170,6 +179,14 @@ impl Server {
             info!("Listening for route connections on {}", shown(options.cluster.host(), address.port()));
             self.listens_for_routes_on(address);
         }
+        let leafnode_address = leafnodes.as_ref().and_then(|listener| listener.local_addr().ok());
+        if let Some(address) = leafnode_address {
+            info!(
+                "Listening for leafnode connections on {}",
+                shown(options.leafnodes.host(), address.port())
+            );
+            self.listens_for_leafnodes_on(address);
+        }
         let pid = PidFile::write(options.files.pid.as_deref())?;
         let ports = Ports {
             clients: address,
@@ -177,6 +194,7 @@ impl Server {
             monitor: monitor_address.map(|address| (address, monitor_tls.is_some())),
             websocket: websocket_address.map(|address| (address, setup.websocket_tls.is_some())),
             routes: route_address,
+            leafnodes: leafnode_address.map(|address| (address, setup.leafnode_tls.is_some())),
         };
         let ports = PortsFile::write(options.files.ports_dir.as_deref(), &ports)?;
 
@@ -189,7 +207,8 @@ impl Server {
         let services = Services::start(self, monitor.map(|listener| (listener, monitor_tls)))?;
         let runtime = runtime()?;
         let (orders, inbox) = mpsc::channel(ORDERS);
-        let house = House { server: self.clone(), clients, websocket, routes, services, shards, inbox };
+        let house =
+            House { server: self.clone(), clients, websocket, routes, leafnodes, services, shards, inbox };
         let control = std::thread::Builder::new().name("midge-control".to_owned()).spawn(move || {
             runtime.block_on(house.keep());
             drop((pid, ports));
@@ -201,6 +220,7 @@ impl Server {
             monitor: monitor_address,
             websocket: websocket_address,
             routes: route_address,
+            leafnodes: leafnode_address,
             orders,
             control,
         })
@@ -235,6 +255,7 @@ struct House {
     clients: TcpListener,
     websocket: Option<TcpListener>,
     routes: Option<TcpListener>,
+    leafnodes: Option<TcpListener>,
     services: Services,
     shards: Vec<Shard>,
     inbox: mpsc::Receiver<Order>,
@@ -247,8 +268,10 @@ impl House {
         let clients = listen(self.clients, || Door::Client);
         let websocket = self.websocket.map(|listener| listen(listener, || Door::WebSocket));
         let routes = self.routes.map(|listener| listen(listener, || Door::Route(None)));
-        let cluster = tokio::task::LocalSet::new();
-        cluster.spawn_local(cluster::run(self.server.clone(), shards.clone()));
+        let leafnodes = self.leafnodes.map(|listener| listen(listener, || Door::Leaf(None)));
+        let dialled = tokio::task::LocalSet::new();
+        dialled.spawn_local(cluster::run(self.server.clone(), shards.clone()));
+        dialled.spawn_local(leafnode::run(self.server.clone(), shards.clone()));
         let server = self.server.clone();
         let inbox = &mut self.inbox;
         let orders = async {
@@ -259,11 +282,11 @@ impl House {
                 }
             }
         };
-        let order = cluster.run_until(orders).await;
+        let order = dialled.run_until(orders).await;
         // Nor is another server dialled any more.
-        drop(cluster);
+        drop(dialled);
         // No client may come any more; the acceptor's end closes the port.
-        for accept in std::iter::once(clients).chain(websocket).chain(routes) {
+        for accept in std::iter::once(clients).chain(websocket).chain(routes).chain(leafnodes) {
             accept.abort();
             let _ = accept.await;
         }

@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::cluster::{self, Clustering};
 use crate::drive::pipe;
 use crate::inside::Inside;
+use crate::leafnode;
 use crate::options::{Address, Options};
 use crate::reload::OptionsSource;
 use crate::setup::{Setup, SetupError};
@@ -49,6 +50,8 @@ pub struct Server {
     system: OnceLock<System>,
     /// What connects to the other servers of the cluster, if there is one.
     clustering: Option<Clustering>,
+    /// Where leafnodes are listened for, once they are.
+    pub(crate) leafnode_address: RwLock<Option<std::net::SocketAddr>>,
     /// How often each of monitoring's paths was asked for.
     requests: Mutex<BTreeMap<&'static str, u64>>,
     stopping: AtomicBool,
@@ -74,6 +77,7 @@ impl Server {
             seed: RandomState::new().hash_one(&id),
             max_ended: options.max_closed_clients,
             cluster: cluster::settings(&options, &id),
+            leaves: leafnode::settings(&options, &id),
         });
         if let Some(system) = &options.accounts.system {
             router.set_system_account(&router.add_account(system));
@@ -96,6 +100,7 @@ impl Server {
             address: RwLock::new(None),
             system: OnceLock::new(),
             clustering,
+            leafnode_address: RwLock::default(),
             requests: Mutex::default(),
             stopping: AtomicBool::new(false),
         });

@@ -9,8 +9,9 @@ use rustls::crypto::ring;
 use crate::auth::Directory;
 use crate::carrier::Carrier;
 use crate::cluster;
+use crate::leafnode;
 use crate::options::{ConnectionType, Options, OptionsError, TlsOptions};
-use crate::tls::{MutualTls, Tls, TlsError};
+use crate::tls::{ClientTls, MutualTls, Tls, TlsError};
 
 /// What is made from one set of options.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ pub(crate) struct Setup {
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) websocket_tls: Option<Arc<Tls>>,
     pub(crate) cluster_tls: Option<Arc<MutualTls>>,
+    pub(crate) leafnode_tls: Option<Arc<Tls>>,
     /// How WebSocket clients come in. Others come in by the router's own entrance.
     websocket: Arc<Entrance>,
 }
@@ -46,12 +48,17 @@ impl Setup {
         let tls = make(&options.tls.block, options.tls.allow_plain)?;
         let websocket_tls = make(&options.websocket.tls, false)?;
         let cluster_tls = options.cluster.tls.as_ref().map(MutualTls::new).transpose()?.map(Arc::new);
+        let leafnode_tls = make(&options.leafnodes.tls, false)?;
+        for remote in options.leafnodes.remotes.iter().filter_map(|remote| remote.tls.as_ref()) {
+            // What is wrong with it is better told now than when the hub is dialled.
+            ClientTls::new(remote)?;
+        }
         let directory = Directory::new(&options, router);
         for account in &options.cluster.accounts {
             router.add_account(account);
         }
         let websocket = Arc::new(websocket_entrance(&options, &directory, websocket_tls.is_some()));
-        Ok(Self { options, directory, tls, websocket_tls, cluster_tls, websocket })
+        Ok(Self { options, directory, tls, websocket_tls, cluster_tls, leafnode_tls, websocket })
     }
 
     /// How clients come in that are no WebSocket clients.
@@ -81,6 +88,29 @@ impl Setup {
             ping_interval: block.ping_interval,
             ..Entrance::default()
         })
+    }
+
+    /// A leafnode at the door, or a hub that is gone to.
+    pub(crate) fn leaf_arrival<'a>(
+        &self,
+        peer: &'a str,
+        carrier: Option<&Arc<Carrier>>,
+        dialled: bool,
+    ) -> Arrival<'a> {
+        let block = &self.options.leafnodes;
+        let entrance = Entrance {
+            asks: !dialled,
+            announces: true,
+            timeout: leafnode::auth_timeout(block),
+            tls_required: block.tls.is_some(),
+            ..Entrance::default()
+        };
+        Arrival {
+            entrance: Some(Arc::new(entrance)),
+            nonce: if dialled { String::new() } else { nonce() },
+            tag: carrier.map(|carrier| carrier.clone() as Tag),
+            ..Arrival::from(peer)
+        }
     }
 
     /// A client at the door, with something to sign where somebody's key is known.

@@ -21,6 +21,7 @@ use tracing::error;
 use crate::carrier::Carrier;
 use crate::cluster::{Dialled, RouteDuty};
 use crate::drive::{Alarm, Connection, Host, pipe, socket};
+use crate::leafnode::{self, Hub, LeafDuty};
 use crate::options::ConnectionType;
 use crate::server::Server;
 use crate::tls::Upgrade;
@@ -48,6 +49,8 @@ pub(crate) enum Door {
     WebSocket,
     /// By the port for other servers, or it was dialled.
     Route(Option<Box<Dialled>>),
+    /// By the port for leafnodes, or a hub was dialled.
+    Leaf(Option<Box<Hub>>),
 }
 
 /// A running shard, as the acceptor sees it.
@@ -128,6 +131,10 @@ async fn run(server: Arc<Server>, mut receiver: mpsc::Receiver<Accepted>, load: 
         match accepted.door {
             Door::Client => client(&server, host, &peer.to_string(), stream),
             Door::Route(dialled) => route(&server, host, peer.to_string(), stream, dialled),
+            Door::Leaf(None) => spoke(&server, host, &peer.to_string(), stream),
+            Door::Leaf(Some(hub)) => {
+                tokio::task::spawn_local(go_to(server.clone(), host, peer.to_string(), stream, *hub));
+            }
             Door::WebSocket => {
                 let ours = server.clone();
                 tokio::task::spawn_local(websocket::serve(
@@ -211,6 +218,34 @@ fn route(
             }
         }
     });
+}
+
+/// Runs a connection of a leafnode.
+fn spoke(server: &Arc<Server>, host: ShardHost, peer: &str, stream: tokio::net::TcpStream) {
+    let setup = server.setup();
+    let max_traced = setup.options.log.max_traced;
+    let duty = LeafDuty::new(None);
+    let Some(tls) = &setup.leafnode_tls else {
+        let streams = socket::split(stream, max_traced);
+        return sit(Connection::leaf(server.clone(), host, (peer, None), (None, duty), streams));
+    };
+    let carrier = Arc::new(Carrier::new(ConnectionType::Standard));
+    let stream = Upgrade::new(stream, tls.clone(), carrier.clone());
+    let streams = pipe::split(stream, max_traced);
+    sit(Connection::leaf(server.clone(), host, (peer, Some(carrier)), (None, duty), streams));
+}
+
+/// Runs a connection to a hub.
+async fn go_to(server: Arc<Server>, host: ShardHost, peer: String, stream: tokio::net::TcpStream, hub: Hub) {
+    match leafnode::open(&hub, stream).await {
+        Ok(stream) => {
+            let streams = pipe::split(stream, server.setup().options.log.max_traced);
+            let Hub { dial, account, done, .. } = hub;
+            let duty = LeafDuty::new(Some(done));
+            sit(Connection::leaf(server, host, (&peer, None), (Some((dial, account)), duty), streams));
+        }
+        Err(why) => error!("{peer} - Leafnode Error '{why}'"),
+    }
 }
 
 /// Runs a connection until it ends. As it is: an `async` block around it would keep it twice, once for the block and once

@@ -95,7 +95,7 @@ impl Talk {
         let name = Name(conn);
         match event {
             // Whoever runs the session answers it.
-            Event::Authenticate(_) | Event::Connected | Event::Route(_) => {}
+            Event::Authenticate(_) | Event::Connected | Event::Route(_) | Event::Leaf(_) => {}
             Event::Refused(refusal @ (Refusal::TooMany | Refusal::Tokens(_))) => error!("{name} - {refusal}"),
             Event::Refused(refusal @ (Refusal::Subject | Refusal::PublishSubject)) => {
                 debug!("{name} - {refusal}")

@@ -99,6 +99,7 @@ pub struct Process {
     monitor: Option<u16>,
     websocket: Option<u16>,
     routes: OnceLock<u16>,
+    leafnodes: OnceLock<u16>,
     folder: Option<Folder>,
 }
 
@@ -168,6 +169,7 @@ impl Process {
             monitor: None,
             websocket: None,
             routes: OnceLock::new(),
+            leafnodes: OnceLock::new(),
             folder: None,
         };
         server.wait_until_ready(program);
@@ -241,13 +243,23 @@ impl Process {
     /// There is none.
     #[must_use]
     pub fn route_port(&self) -> u16 {
-        const LINE: &str = "Listening for route connections on";
-        *self.routes.get_or_init(|| {
-            // nats-server is ready before it listens for others.
-            let seen = self.log().into_iter().find(|line| line.contains(LINE));
-            let line = seen.unwrap_or_else(|| self.wait_for_line(LINE));
-            line.rsplit(':').next().and_then(|port| port.trim().parse().ok()).unwrap()
-        })
+        *self.routes.get_or_init(|| self.port_in("Listening for route connections on"))
+    }
+
+    /// The port for leafnodes.
+    ///
+    /// # Panics
+    /// There is none.
+    #[must_use]
+    pub fn leafnode_port(&self) -> u16 {
+        *self.leafnodes.get_or_init(|| self.port_in("Listening for leafnode connections on"))
+    }
+
+    /// The port that a line of the log ends with. nats-server is ready before it listens for other servers.
+    fn port_in(&self, line: &str) -> u16 {
+        let seen = self.log().into_iter().find(|seen| seen.contains(line));
+        let line = seen.unwrap_or_else(|| self.wait_for_line(line));
+        line.rsplit(':').next().and_then(|port| port.trim().parse().ok()).unwrap()
     }
 
     /// The folder with the configuration file that this server was started with, if it was made for it.

@@ -109,6 +109,17 @@ pub fn unwanted(out: &mut Vec<u8>, peer: Peer, interest: &crate::Interest<'_>) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Appends `LS-` for a route that wants no name of the leafnode's cluster there (nats-server before 2.10.23).
+pub fn unwanted_of_leaf(out: &mut Vec<u8>, interest: &crate::Interest<'_>) {
+    out.extend_from_slice(b"LS- ");
+    optional(out, interest.account);
+    out.extend_from_slice(interest.subject);
+    if !interest.queue.is_empty() {
+        parts(out, &[b" ", interest.queue]);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
 fn leading(out: &mut Vec<u8>, peer: Peer, interest: &crate::Interest<'_>, name: &[u8]) {
     let from_leaf = peer == Peer::Leaf || !interest.origin.is_empty();
     parts(out, &[if from_leaf { b"L" } else { b"R" }, name]);

@@ -20,7 +20,7 @@ impl Owner for Sink {
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let limits = Limits { max_pending: 64 * 1024, max_payload: 4096, max_control_line: 512, ..Limits::default() };
-    let settings = Settings { info: Info::default(), limits, entrance: Entrance::default(), seed: 1, max_ended: 1, cluster: None };
+    let settings = Settings { info: Info::default(), limits, entrance: Entrance::default(), seed: 1, max_ended: 1, cluster: None, leaves: None };
     let router = Router::new(settings);
     let worker = router.worker();
     let now = Instant::now();

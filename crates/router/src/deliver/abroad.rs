@@ -47,16 +47,23 @@ impl<'a> Listed<'a> {
 }
 
 impl Delivery<'_> {
-    /// Whether the messages came from the server behind `bundle`.
-    fn came_from(&self, bundle: &Bundle) -> bool {
-        self.behind.is_some_and(|peer| bundle.is_to(peer))
+    /// Whether messages may go to the server behind `bundle` at all: not back to where they came from.
+    fn may_go_to(&self, bundle: &Bundle) -> bool {
+        self.source.peer.is_none_or(|peer| !bundle.is_to(peer)) && bundle.may_hear_of(self.source.origin.0)
+    }
+
+    /// Whether messages go there for those who are in no queue group.
+    fn goes_to(&self, bundle: &Bundle) -> bool {
+        bundle.wants(self.source.origin.0)
+            && forwards(self.source.kind, bundle.kind())
+            && self.may_go_to(bundle)
     }
 
     /// Hands messages to the other servers where somebody wants them who is in no queue group.
     pub(super) fn send_abroad(&self, train: &Train<'_>, set: &MatchSet, worker: &mut Worker) -> Sent {
         let mut sent = Sent::default();
         for bundle in &set.bundles {
-            if bundle.plain && forwards(self.from.kind(), bundle.kind) && !self.came_from(bundle) {
+            if self.goes_to(bundle) {
                 sent += self.forward_all(bundle, train, set, worker);
             }
         }
@@ -70,10 +77,11 @@ impl Delivery<'_> {
         let Some(conn) = bundle.lane(self.from.cid()) else { return handed };
         let mut guard = conn.lock();
         let state = &mut *guard;
-        if !state.has_room_for(train.most(set)) || state.trace {
+        if !state.has_room_for(train.most(set)) || state.trace || !self.source.origin.1.is_empty() {
             drop(guard);
             for message in train.iter() {
                 let mut parcel = Parcel::new(message, set);
+                parcel.origin = self.source.origin.1;
                 self.forward(bundle, Listed::default(), &mut parcel, worker);
                 handed += parcel.sent;
             }
@@ -153,8 +161,7 @@ impl Delivery<'_> {
         }
         for (at, bundle) in set.bundles.iter().enumerate() {
             let listed = Listed { chosen: &chosen, bundle: at as u32, groups: &set.groups };
-            let plain = bundle.plain && forwards(self.from.kind(), bundle.kind) && !self.came_from(bundle);
-            if plain || !listed.is_empty() {
+            if self.goes_to(bundle) || !listed.is_empty() {
                 self.forward(bundle, listed, parcel, worker);
             }
         }
@@ -163,15 +170,18 @@ impl Delivery<'_> {
 
     /// Finds one member for the message: hands it over if that is here, and tells which server it is behind otherwise.
     fn choose(&self, group: &Group, parcel: &mut Parcel<'_>, worker: &mut Worker) -> Option<u32> {
-        let (from, bundles) = (self.from.kind(), &parcel.set.bundles);
+        let (source, bundles) = (self.source, &parcel.set.bundles);
         let at_rank = |away: &Away, wanted: u8| {
             let bundle = bundles.get(away.bundle as usize)?;
-            let its = rank(from, bundle.kind).filter(|rank| *rank == wanted && !self.came_from(bundle));
-            its.map(|_| away.weight as usize)
+            // Who is behind a leafnode comes last, whose leafnode ever it is.
+            let its =
+                rank(source.kind, bundle.kind())? + u8::from(away.origin > 0 && bundle.kind() == Kind::Route);
+            let same = away.origin > 0 && away.origin == source.origin.0;
+            (its == wanted && !same && self.may_go_to(bundle)).then_some(away.weight as usize)
         };
         let weight = |rank| group.away.iter().filter_map(|away| at_rank(away, rank)).sum::<usize>();
         let mut here = group.members.len();
-        for rank in 0..=2 {
+        for rank in 0..=3 {
             let there = weight(rank);
             let mut pick = worker.random_below((here + there).max(1));
             if pick < here {

@@ -27,8 +27,24 @@ pub(crate) struct Delivery<'a> {
     /// Whether crowded receivers are passed over instead of holding the publisher back.
     pub(crate) skip_crowded: bool,
     pub(crate) now: Instant,
-    /// The server that the messages came from, if they came from one.
-    pub(crate) behind: Option<&'a Peer>,
+    pub(crate) source: Source<'a>,
+}
+
+/// Where messages came from.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub(crate) kind: Kind,
+    /// The server, if they came from one.
+    pub(crate) peer: Option<&'a Peer>,
+    /// The cluster of the leafnode that they came from: its number, and its name. Zero for none.
+    pub(crate) origin: (u32, &'a [u8]),
+}
+
+impl Source<'_> {
+    /// Somebody who is no server.
+    pub(crate) const fn here(kind: Kind) -> Self {
+        Self { kind, peer: None, origin: (0, &[]) }
+    }
 }
 
 /// What one member of a queue group gets of a train.
@@ -61,7 +77,7 @@ impl Delivery<'_> {
             };
         }
         // Another server has said which groups a message is for, and then it is in no train.
-        if self.behind.is_none() {
+        if self.source.peer.is_none() {
             for group in &set.groups {
                 sent += self.share_out(group, train, set, worker);
             }
@@ -154,6 +170,7 @@ impl Delivery<'_> {
         if matches!(groups, Groups::Listed(_)) {
             parcel.show_as_stored();
         }
+        parcel.origin = self.source.origin.1;
         for target in &set.plain {
             self.offer(target, &mut parcel, worker);
         }

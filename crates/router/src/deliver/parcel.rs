@@ -21,6 +21,8 @@ pub(super) struct Parcel<'a> {
     as_it_came: bool,
     /// What clients see in place of subject and reply subject, if something else than servers.
     shown: Option<(&'a [u8], &'a [u8])>,
+    /// The cluster of the leafnode that it came from; empty for none.
+    pub(super) origin: &'a [u8],
     /// The frame, once it has been copied for several receivers.
     shared: Option<Bytes>,
     /// How often it has been handed over.
@@ -48,7 +50,7 @@ impl<'a> Parcel<'a> {
     pub(super) fn new(message: &'a Pub<'a>, set: &'a MatchSet) -> Self {
         let shares = message.frame.len() >= SHARE_BYTES && set.is_for_several();
         let as_it_came = !message.onward.is_empty() && !shares;
-        Self { message, set, as_it_came, shown: None, shared: None, sent: Sent::default() }
+        Self { message, set, as_it_came, shown: None, origin: &[], shared: None, sent: Sent::default() }
     }
 
     /// Sees to it that clients get what a stream holds as it was published. Between servers it travels on the subject
@@ -71,14 +73,17 @@ impl<'a> Parcel<'a> {
     }
 
     /// The beginning of a line for another server, and the subject with a blank.
-    pub(super) fn routed_start(&self, bundle: &Bundle, with_headers: bool) -> [&[u8]; 4] {
+    fn routed_start(&self, bundle: &Bundle, with_headers: bool) -> [&[u8]; 6] {
+        let origin = if bundle.takes_origin() { self.origin } else { &[] };
         let name: &[u8] = match bundle.language() {
+            Language::Route if !origin.is_empty() => b"LMSG ",
             _ if with_headers => b"HMSG ",
             Language::Route => b"RMSG ",
             Language::Leaf => b"LMSG ",
         };
         let account = if bundle.names_account() { self.set.account_name() } else { &[] };
-        [name, account, if account.is_empty() { b"" } else { b" " }, self.set.routed_line()]
+        let blank = |word: &[u8]| -> &[u8] { if word.is_empty() { b"" } else { b" " } };
+        [name, origin, blank(origin), account, blank(account), self.set.routed_line()]
     }
 
     /// Appends the message for another server, and for one member of each of these groups there; how many bytes of
@@ -93,7 +98,7 @@ impl<'a> Parcel<'a> {
     ) -> usize {
         let message = self.message;
         let stripped = !with_headers && message.header_len.is_some();
-        if !self.as_it_came || stripped || !groups.is_empty() {
+        if !self.as_it_came || stripped || !groups.is_empty() || !self.origin.is_empty() {
             return self.append_routed_apart(bundle, groups, with_headers, room);
         }
         let start = self.routed_start(bundle, with_headers);
@@ -150,6 +155,11 @@ impl<'a> Parcel<'a> {
             encode::parts(line, &[message.reply, b" "]);
         }
         groups.names().for_each(|name| encode::parts(line, &[name, b" "]));
+        if bundle.takes_origin() && !self.origin.is_empty() && !(with_headers && message.header_len.is_some())
+        {
+            // Such a line has a size of headers in any case.
+            line.extend_from_slice(b"0 ");
+        }
         self.write_sizes(line, with_headers);
     }
 

@@ -9,6 +9,7 @@ use super::{Interest, SubRef};
 use crate::account::Account;
 use crate::conn::{Conn, Kind};
 use crate::permissions::Permissions;
+use crate::remote::subs::Facts;
 use crate::remote::{Lanes, Peer, Remote};
 use crate::router::Router;
 use crate::sync::atomic::{AtomicU64, Ordering};
@@ -38,6 +39,8 @@ pub(crate) struct Away {
     /// The server's place among the set's.
     pub(crate) bundle: u32,
     pub(crate) weight: u32,
+    /// The cluster of the leafnodes that they are behind; zero for none.
+    pub(crate) origin: u32,
 }
 
 /// Another server behind which somebody wants a message. It gets one copy, whoever there wants it.
@@ -45,9 +48,10 @@ pub(crate) struct Away {
 pub(crate) struct Bundle {
     remote: Arc<Remote>,
     lanes: Arc<Lanes>,
-    pub(crate) kind: Kind,
-    /// Whether somebody wants it who is in no queue group.
-    pub(crate) plain: bool,
+    /// Whether somebody wants it who is in no queue group, and behind no leafnode of the server's.
+    plain: bool,
+    /// The clusters of its leafnodes behind which somebody does.
+    plain_of: Vec<u32>,
 }
 
 impl Bundle {
@@ -63,12 +67,31 @@ impl Bundle {
     }
 
     pub(crate) fn names_account(&self) -> bool {
-        self.remote.names_account
+        self.remote.manner.names_account
+    }
+
+    /// Whether that server is told which leafnode's cluster a message comes from.
+    pub(crate) fn takes_origin(&self) -> bool {
+        self.remote.manner.takes_origin && self.remote.kind() == Kind::Route
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.remote.kind()
     }
 
     /// Whether that connection is one to the same server.
     pub(crate) fn is_to(&self, peer: &Peer) -> bool {
         std::ptr::eq(&*self.remote.peer, peer)
+    }
+
+    /// Whether messages from the leafnodes of that cluster may go there.
+    pub(crate) fn may_hear_of(&self, origin: u32) -> bool {
+        self.remote.may_hear_of(origin)
+    }
+
+    /// Whether somebody there wants messages from the leafnodes of that cluster who is in no queue group.
+    pub(crate) fn wants(&self, origin: u32) -> bool {
+        self.plain || self.plain_of.iter().any(|of| *of != origin)
     }
 }
 
@@ -236,18 +259,20 @@ impl MatchSet {
     ) {
         let Some(remote) = router.remotes().get(remote) else { return };
         let facts = remote.subs.lock().facts(sub.slot, sub.serial, hashed_for);
-        let Some(facts) = facts else { return };
+        let Some(facts) = facts.filter(|_| remote.may_send(self.subject())) else { return };
         let known = self.bundles.iter().position(|bundle| bundle.is_to(&remote.peer));
         let at = known.unwrap_or_else(|| {
             self.account_name = Some(account.name().clone());
-            let (lanes, kind) = (remote.lanes(), remote.kind());
-            self.bundles.push(Bundle { remote, lanes, kind, plain: false });
+            let lanes = remote.lanes();
+            self.bundles.push(Bundle { remote, lanes, plain: false, plain_of: Vec::new() });
             self.bundles.len() - 1
         });
         let bundle = at as u32;
         if sub.queue == 0 {
-            if let Some(bundle) = self.bundles.get_mut(at) {
-                bundle.plain = true;
+            match self.bundles.get_mut(at) {
+                Some(bundle) if facts.origin == 0 => bundle.plain = true,
+                Some(bundle) => bundle.plain_of.push(facts.origin),
+                None => {}
             }
             return;
         }
@@ -260,9 +285,10 @@ impl MatchSet {
         });
         let Some(group) = self.groups.get_mut(at) else { return };
         // Over several lanes, a server says the same several times.
-        match group.away.iter_mut().find(|away| away.bundle == bundle) {
-            Some(away) => away.weight = away.weight.max(facts.weight),
-            None => group.away.push(Away { bundle, weight: facts.weight }),
+        let Facts { weight, origin } = facts;
+        match group.away.iter_mut().find(|away| (away.bundle, away.origin) == (bundle, origin)) {
+            Some(away) => away.weight = away.weight.max(weight),
+            None => group.away.push(Away { bundle, weight, origin }),
         }
     }
 }

@@ -76,6 +76,9 @@ impl QueueNames {
 
     /// The name behind a number; empty for zero.
     pub(crate) fn name(&self, number: u32) -> Arc<[u8]> {
+        if number == 0 {
+            return Arc::default();
+        }
         let names = self.0.lock();
         let entry = (number as usize).checked_sub(1).and_then(|at| names.names.get(at));
         entry.map(|(name, _)| name.clone()).unwrap_or_default()

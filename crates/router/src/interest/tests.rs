@@ -115,6 +115,7 @@ fn who_was_found_by_a_hash_is_asked() {
         seed: 7,
         max_ended: 0,
         cluster: None,
+        leaves: None,
     });
     let (account, worker) = (router.global_account(), router.worker());
     #[expect(clippy::disallowed_methods, reason = "a test needs some instant, whichever")]

@@ -10,7 +10,7 @@ pub(crate) mod subs;
 
 use std::sync::Arc;
 
-use midge_wire::encode;
+use midge_wire::{encode, subject};
 
 use self::subs::RemoteSubs;
 use crate::account::Account;
@@ -109,18 +109,49 @@ pub(crate) struct Remote {
     /// Its place in the router's table.
     index: u32,
     pub(crate) conn: Arc<Conn>,
+    /// What the server at its other end is to this one.
+    kind: Kind,
     pub(crate) peer: Arc<Peer>,
     /// This connection alone.
     own: Arc<Lanes>,
     pub(crate) scope: Scope,
-    /// Whether its operations name their account.
-    pub(crate) names_account: bool,
-    /// What the peer may be told of, as what may be published, and what it may want, as what may be subscribed to;
-    /// `None` is everything.
-    pub(crate) filter: Option<Arc<Permissions>>,
+    pub(crate) manner: Manner,
+    /// The number of the leafnode cluster behind it; zero for none.
+    pub(crate) origin: u32,
+    pub(crate) filter: Filter,
     pub(crate) subs: Mutex<RemoteSubs>,
     /// How it was made, if from this side.
     pub(crate) dialled: Option<Dialled>,
+}
+
+/// How one talks with a server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Manner {
+    /// Whether operations name their account.
+    pub(crate) names_account: bool,
+    /// Whether it knows what came from a leafnode's cluster.
+    pub(crate) takes_origin: bool,
+    /// Whether it names that cluster, and wants to have it named, where something is not wanted any more.
+    pub(crate) names_origin: bool,
+    /// Whether it does not want to hear of other leafnodes.
+    pub(crate) isolated: bool,
+}
+
+/// What may cross a connection, of subjects. `None` is everything; the rules are those for publishing.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Filter {
+    /// What the peer may be told that it is wanted here.
+    pub(crate) told: Option<Arc<Permissions>>,
+    /// What the peer may want.
+    pub(crate) wanted: Option<Arc<Permissions>>,
+    /// What may be sent to it.
+    pub(crate) sent: Option<Arc<Permissions>>,
+    /// What it may send.
+    pub(crate) received: Option<Arc<Permissions>>,
+}
+
+fn allows(rules: Option<&Arc<Permissions>>, subject: &[u8]) -> bool {
+    rules.is_none_or(|rules| rules.may_publish(subject))
 }
 
 /// How a connection was made from this side.
@@ -135,17 +166,19 @@ pub enum Dialled {
 /// How a [`Remote`] is made.
 pub(crate) struct NewRemote {
     pub(crate) conn: Arc<Conn>,
+    pub(crate) kind: Kind,
     pub(crate) peer: Arc<Peer>,
     pub(crate) scope: Scope,
-    pub(crate) names_account: bool,
-    pub(crate) filter: Option<Arc<Permissions>>,
+    pub(crate) manner: Manner,
+    pub(crate) origin: u32,
+    pub(crate) filter: Filter,
     pub(crate) seed: u64,
     pub(crate) dialled: Option<Dialled>,
 }
 
 impl Remote {
-    pub(crate) fn kind(&self) -> Kind {
-        self.conn.kind()
+    pub(crate) const fn kind(&self) -> Kind {
+        self.kind
     }
 
     pub(crate) const fn index(&self) -> u32 {
@@ -165,12 +198,28 @@ impl Remote {
 
     /// Whether it may be told that `subject` is wanted.
     pub(crate) fn may_tell(&self, subject: &[u8]) -> bool {
-        self.filter.as_ref().is_none_or(|filter| filter.may_publish(subject))
+        allows(self.filter.told.as_ref(), subject)
     }
 
-    /// Whether it may want `subject`.
+    /// Whether it may want `subject`. A leafnode may want what is more than it may have, and is not sent that.
     pub(crate) fn may_want(&self, subject: &[u8]) -> bool {
-        self.filter.as_ref().is_none_or(|filter| filter.may_subscribe(subject, b""))
+        allows(self.filter.wanted.as_ref(), subject)
+            || self.kind != Kind::Route && subject::has_wildcard(subject)
+    }
+
+    /// Whether it may be sent messages on `name`.
+    pub(crate) fn may_send(&self, name: &[u8]) -> bool {
+        allows(self.filter.sent.as_ref(), name)
+    }
+
+    /// Whether it may send messages on `name`.
+    pub(crate) fn may_receive(&self, name: &[u8]) -> bool {
+        allows(self.filter.received.as_ref(), name)
+    }
+
+    /// Whether it may hear of what comes from the leafnodes of that cluster.
+    pub(crate) fn may_hear_of(&self, origin: u32) -> bool {
+        origin == 0 || self.kind != Kind::Spoke || origin != self.origin
     }
 }
 
@@ -196,9 +245,11 @@ impl RemoteTable {
             index,
             own: Arc::new(Lanes::one(new.conn.clone())),
             conn: new.conn,
+            kind: new.kind,
             peer: new.peer,
             scope: new.scope,
-            names_account: new.names_account,
+            manner: new.manner,
+            origin: new.origin,
             filter: new.filter,
             subs: Mutex::new(RemoteSubs::new(new.seed)),
             dialled: new.dialled,

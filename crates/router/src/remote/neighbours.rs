@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use midge_wire::Interest;
+use midge_wire::{Interest, encode};
 
-use super::announced::Step;
+use super::announced::{Elsewhere, Step};
 use super::subs::{Change, Gone, Wanted};
 use super::{Remote, RemoteTable};
 use crate::account::Account;
 use crate::cluster::{Cluster, ClusterSettings};
+use crate::conn::Kind;
 use crate::interest::{QueueNames, SubRef};
+use crate::leaves::{LeafSettings, Leaves};
 use crate::router::Router;
 use crate::snapshot::SubSnapshot;
 use crate::sync::RwLock;
@@ -18,6 +20,7 @@ use crate::sync::RwLock;
 #[derive(Debug)]
 pub(crate) struct Neighbours {
     cluster: Option<Cluster>,
+    leaves: Option<Leaves>,
     remotes: RemoteTable,
     /// Those of them that are told of interest.
     told: RwLock<Arc<[Arc<Remote>]>>,
@@ -26,9 +29,10 @@ pub(crate) struct Neighbours {
 }
 
 impl Neighbours {
-    pub(crate) fn new(cluster: Option<ClusterSettings>, seed: u64) -> Self {
+    pub(crate) fn new(cluster: Option<ClusterSettings>, leaves: Option<LeafSettings>, seed: u64) -> Self {
         Self {
             cluster: cluster.map(Cluster::new),
+            leaves: leaves.map(Leaves::new),
             remotes: RemoteTable::default(),
             told: RwLock::new(Arc::from([])),
             origins: QueueNames::new(seed),
@@ -42,20 +46,35 @@ impl Router {
     pub(crate) fn announce(&self, account: &Account, what: (&[u8], &[u8]), step: Step) {
         if self.has_neighbours() {
             let servers = self.neighbours().told.read().clone();
-            account.announced().count(account, what, step, &servers).iter().for_each(|conn| conn.rouse());
+            account
+                .announced()
+                .take(self, account, what, step, &servers)
+                .iter()
+                .for_each(|conn| conn.rouse());
         }
     }
 
     /// Whether there are other servers, or may be.
     #[inline]
     pub(crate) const fn has_neighbours(&self) -> bool {
-        self.neighbours().cluster.is_some()
+        self.neighbours().cluster.is_some() || self.neighbours().leaves.is_some()
     }
 
     /// The cluster that the server is a member of, if it is of one.
     #[must_use]
     pub const fn cluster(&self) -> Option<&Cluster> {
         self.neighbours().cluster.as_ref()
+    }
+
+    /// The leafnodes, and the hubs that this server is a leafnode of, if there may be any.
+    #[must_use]
+    pub const fn leaves(&self) -> Option<&Leaves> {
+        self.neighbours().leaves.as_ref()
+    }
+
+    /// The number of a leafnode cluster's name, for one more user of it.
+    pub(crate) fn acquire_origin(&self, name: &[u8]) -> u32 {
+        self.neighbours().origins.acquire(name)
     }
 
     pub(crate) const fn remotes(&self) -> &RemoteTable {
@@ -71,7 +90,15 @@ impl Router {
         // What changes meanwhile may be told twice, or before all of it: it is a set, and its numbers are whole ones.
         let accounts = self.accounts();
         let served = accounts.iter().filter(|account| remote.scope.serves(account));
-        let told = served.filter(|account| account.announced().tell_all(account, remote)).count();
+        let mut told = served.filter(|account| account.announced().tell_all(self, account, remote)).count();
+        if remote.kind() != Kind::Route
+            && let Some(account) = accounts.iter().find(|account| remote.scope.serves(account))
+        {
+            let mut line = Vec::new();
+            let interest = Interest { subject: account.loop_subject(), ..Interest::default() };
+            encode::wanted(&mut line, remote.language(), &interest);
+            told += usize::from(remote.conn.put(&line));
+        }
         if told > 0 {
             remote.conn.rouse();
         }
@@ -83,18 +110,23 @@ impl Router {
         let origin = self.neighbours().origins.acquire(interest.origin);
         let wanted = Wanted { account: account.index(), subject: interest.subject, queue, origin };
         let serial = self.next_serial();
-        let change = remote.subs.lock().want(wanted, interest.weight, serial);
+        // Without a queue group it is enough that somebody wants it.
+        let weight = if queue == 0 { 1 } else { interest.weight };
+        let change = remote.subs.lock().want(wanted, weight, serial);
+        let what = ((interest.subject, interest.queue), origin);
         match change {
             Change::New(slot) => {
                 let at = SubRef::behind(remote.index(), slot, serial, queue);
                 account.interest().insert(interest.subject, at);
+                self.announce_behind(remote, account, what, weight);
             }
             Change::Weight(before) => {
+                if before != weight {
+                    account.interest().touch(interest.subject);
+                    self.announce_behind(remote, account, what, weight);
+                }
                 self.queues.release(queue);
                 self.neighbours().origins.release(origin);
-                if before != interest.weight {
-                    account.interest().touch(interest.subject);
-                }
             }
         }
     }
@@ -115,8 +147,41 @@ impl Router {
     fn unwanted(&self, remote: &Remote, account: &Account, gone: &Gone) {
         let at = SubRef::behind(remote.index(), gone.slot, gone.serial, gone.queue);
         account.interest().remove(&gone.subject, at);
+        let queue = self.queues.name(gone.queue);
+        self.announce_behind(remote, account, ((&gone.subject, &queue), gone.origin), 0);
         self.queues.release(gone.queue);
         self.neighbours().origins.release(gone.origin);
+    }
+
+    /// Tells leafnodes and their hubs how many want something behind another server. Without leafnodes, nobody need know.
+    fn announce_behind(
+        &self,
+        remote: &Remote,
+        account: &Account,
+        (what, origin): ((&[u8], &[u8]), u32),
+        weight: u32,
+    ) {
+        if self.neighbours().leaves.is_none() {
+            return;
+        }
+        let there = Elsewhere {
+            remote: remote.index(),
+            kind: remote.kind(),
+            origin: if origin > 0 { origin } else { remote.origin },
+            from_leaf: origin > 0 || remote.kind() != Kind::Route,
+            weight,
+        };
+        self.announce(account, what, Step::There(there));
+    }
+
+    /// One user fewer of a leafnode cluster's name.
+    pub(crate) fn release_origin(&self, origin: u32) {
+        self.neighbours().origins.release(origin);
+    }
+
+    /// The name of a leafnode cluster.
+    pub(crate) fn origin_name(&self, origin: u32) -> Arc<[u8]> {
+        self.neighbours().origins.name(origin)
     }
 
     /// What is wanted behind another server's connection.
@@ -145,6 +210,8 @@ impl Router {
                 self.unwanted(remote, account, &gone);
             }
         }
-        self.neighbours().remotes.remove(remote);
+        if self.neighbours().remotes.remove(remote) {
+            self.neighbours().origins.release(remote.origin);
+        }
     }
 }

@@ -12,7 +12,7 @@ use super::event::{AuthRequest, Event, Refusal, SessionError};
 use super::timers::{Silence, Timers};
 use crate::account::Account;
 use crate::conn::{Conn, Direction, Kind, Sent};
-use crate::deliver::{Delivery, Groups, Train};
+use crate::deliver::{Delivery, Groups, Source, Train};
 use crate::grant::Grant;
 use crate::interest::MatchSet;
 use crate::limits::Limits;
@@ -159,7 +159,7 @@ impl Core {
     /// What the peer's messages have in common.
     pub(crate) fn delivery(&self, echo: bool, now: Instant) -> Delivery<'_> {
         let skip_crowded = self.limits.no_fast_producer_stall;
-        Delivery { from: &self.conn, echo, skip_crowded, now, behind: None }
+        Delivery { from: &self.conn, echo, skip_crowded, now, source: Source::here(Kind::Client) }
     }
 
     /// Remembers the receivers of a message for the next one.
@@ -292,7 +292,7 @@ impl Core {
         if !Arc::ptr_eq(&self.account, &grant.account) {
             self.account.disconnected(self.conn.kind());
             // Counted before the check, so that the end of this connection can take it back.
-            let full = grant.account.is_full();
+            let full = self.conn.kind() == Kind::Client && grant.account.is_full();
             grant.account.connected(self.conn.kind());
             self.account = grant.account.clone();
             if full {
@@ -327,11 +327,16 @@ impl Core {
     }
 
     /// Looks at the times that do not depend on the role.
-    pub(crate) fn check_times(&mut self, interval: Duration, tick: &mut Tick<'_>) -> Silence {
+    pub(crate) fn check_times(
+        &mut self,
+        interval: Duration,
+        late: impl FnOnce() -> SessionError,
+        tick: &mut Tick<'_>,
+    ) -> Silence {
         let now = tick.now;
         if self.timers.auth.is_some_and(|auth| now >= auth) {
             self.timers.auth = None;
-            self.fail(SessionError::AuthTimeout, tick);
+            self.fail(late(), tick);
             return Silence::Wait;
         }
         if self.write_deadline().is_some_and(|deadline| now >= deadline) {

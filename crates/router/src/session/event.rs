@@ -25,6 +25,87 @@ pub enum Event {
     Closed(CloseReason, Option<SessionError>),
     /// Something about the cluster.
     Route(RouteNews),
+    /// Something about a leafnode connection.
+    Leaf(LeafNews),
+}
+
+/// What a leafnode connection tells.
+#[derive(Debug)]
+pub enum LeafNews {
+    /// The connection is one to a leafnode or hub now.
+    Joined {
+        /// The other server's id, if it said so.
+        id: String,
+        /// Its name.
+        name: String,
+    },
+    /// The hub may also be reached by these addresses.
+    Urls(Vec<String>),
+    /// The other server has complained: a text with quotes around it.
+    Told(String),
+}
+
+/// Why a connection cannot be one to a leafnode or hub. Prints as the text of the `-ERR` that nats-server sends for it,
+/// where it sends any.
+#[non_exhaustive]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LeafError {
+    /// A client has come to the port of leafnodes.
+    #[error("attempted to connect to leaf node port")]
+    WrongPort,
+    /// A gateway has come to the port of leafnodes.
+    #[error("Rejecting connection from gateway {0:?} on the leafnode port")]
+    Gateway(String),
+    /// What was dialled is no port of leafnodes.
+    #[error("attempted to connect to wrong port")]
+    NoHub,
+    /// The name of the leafnode's cluster would not stand in the protocol's lines.
+    #[error("cluster name cannot contain spaces or new lines")]
+    ClusterName,
+    /// No cluster may be called so.
+    #[error("cluster name is reserved")]
+    ReservedName,
+    /// The leafnode's cluster is called as this server's.
+    #[error("remote leafnode has same cluster name")]
+    SameCluster,
+    /// The leafnode is older than this.
+    #[error("connection rejected since minimum version required is {0:?}")]
+    Version(String),
+    /// The same leafnode has come again.
+    #[error("Duplicate Remote LeafNode Connection")]
+    Duplicate,
+    /// The connection leads back to this server.
+    #[error("Loop detected for leafnode account={0:?}. Delaying attempt to reconnect for 30s")]
+    Loop(String),
+    /// The hub has not said in time that it takes the connection.
+    #[error("Stale Leaf Node Connection - Closing")]
+    Silent,
+    /// The leafnode wants what it may not have.
+    #[error("Permissions Violation for Subscription to {0:?}")]
+    Subscription(String),
+    /// The leafnode publishes where it may not.
+    #[error("Permissions Violation for Publish to {0:?}")]
+    Publish(String),
+    /// More is wanted behind the other server than this one will remember.
+    #[error("maximum subscriptions exceeded")]
+    TooMuchInterest,
+}
+
+impl LeafError {
+    const fn reason(&self) -> CloseReason {
+        match self {
+            Self::WrongPort | Self::Gateway(_) | Self::NoHub => CloseReason::WrongPort,
+            Self::ClusterName | Self::ReservedName => CloseReason::ProtocolViolation,
+            Self::SameCluster => CloseReason::ClusterNameConflict,
+            Self::Version(_) => CloseReason::MinimumVersionRequired,
+            Self::Duplicate => CloseReason::DuplicateRemoteLeafnode,
+            Self::Loop(_) => CloseReason::ProtocolViolation,
+            Self::Silent => CloseReason::StaleConnection,
+            Self::Subscription(_) => CloseReason::SubscribeViolation,
+            Self::Publish(_) => CloseReason::PublishViolation,
+            Self::TooMuchInterest => CloseReason::MaxSubscriptionsExceeded,
+        }
+    }
 }
 
 /// What a route tells of the cluster.
@@ -271,6 +352,9 @@ pub enum SessionError {
     /// The connection cannot be one between servers of a cluster.
     #[error(transparent)]
     Route(#[from] RouteError),
+    /// The connection cannot be one to a leafnode or hub.
+    #[error(transparent)]
+    Leaf(#[from] LeafError),
 }
 
 impl SessionError {
@@ -279,6 +363,9 @@ impl SessionError {
     pub fn err_text(&self) -> Option<Cow<'static, str>> {
         if let Self::Route(error) = self {
             return error.is_told().then(|| error.to_string().into());
+        }
+        if let Self::Leaf(error) = self {
+            return (*error != LeafError::NoHub).then(|| error.to_string().into());
         }
         self.fixed_text().map(Cow::Borrowed)
     }
@@ -294,7 +381,12 @@ impl SessionError {
             Self::TooManyAccountConnections => Some("maximum account active connections exceeded"),
             Self::TooManySubscriptions => Some("maximum subscriptions exceeded"),
             Self::Stale => Some("Stale Connection"),
-            Self::Connect(_) | Self::Info(_) | Self::Peer(_) | Self::WriteDeadline | Self::Route(_) => None,
+            Self::Connect(_)
+            | Self::Info(_)
+            | Self::Peer(_)
+            | Self::WriteDeadline
+            | Self::Route(_)
+            | Self::Leaf(_) => None,
         }
     }
 
@@ -316,6 +408,7 @@ impl SessionError {
             Self::Stale => CloseReason::StaleConnection,
             Self::WriteDeadline => CloseReason::SlowConsumerWriteDeadline,
             Self::Route(error) => error.reason(),
+            Self::Leaf(error) => error.reason(),
         }
     }
 }

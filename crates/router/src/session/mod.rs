@@ -26,6 +26,7 @@ use midge_wire::{Decoded, Decoder, encode};
 use self::core::{Core, Phase};
 use self::event::{Event, SessionError, Verdict};
 use self::role::client::Client;
+use self::role::leaf::{Leaf, LeafDial};
 use self::role::route::{Dial, Route};
 use self::role::{Flow, Role};
 use self::timers::Silence;
@@ -126,6 +127,35 @@ impl Session<Route> {
     }
 }
 
+/// The talk with a leafnode of this server, or with its hub.
+pub type LeafSession = Session<Leaf>;
+
+impl Session<Leaf> {
+    /// Begins the talk with a leafnode that has come, or with a hub that was dialled, whose bytes `owner` moves. In
+    /// the latter case `account` is what is shared with it; a leafnode's is found when it says who it is.
+    pub fn leaf(
+        router: &Arc<Router>,
+        mut arrival: Arrival<'_>,
+        dial: Option<(LeafDial, Arc<crate::Account>)>,
+        owner: Arc<dyn Owner>,
+        tick: &mut Tick<'_>,
+    ) -> Self {
+        let nonce = std::mem::take(&mut arrival.nonce);
+        let (dial, grant) = match dial {
+            Some((dial, account)) => (Some(dial), Arc::new(crate::Grant::of(account))),
+            None => (None, router.anyone().clone()),
+        };
+        let kind = if dial.is_some() { Kind::Hub } else { Kind::Spoke };
+        let conn = router.connect(kind, arrival, &grant, owner, tick.now);
+        let core = Core::new(router.clone(), conn, nonce, tick.now);
+        let role = Leaf::new(dial);
+        let decoder = Decoder::new(role.limits(&core));
+        let mut session = Self { core, role, decoder };
+        session.role.greet(&mut session.core, tick);
+        session
+    }
+}
+
 impl<R: Role> Session<R> {
     /// The connection, as others see it.
     #[must_use]
@@ -216,7 +246,9 @@ impl<R: Role> Session<R> {
     /// Does what is due. Early calls do no harm.
     pub fn handle_timeout(&mut self, tick: &mut Tick<'_>) {
         let interval = self.role.ping_interval(&self.core);
-        if self.core.phase != Phase::Closed && self.core.check_times(interval, tick) == Silence::Ping {
+        if self.core.phase != Phase::Closed
+            && self.core.check_times(interval, || self.role.late(), tick) == Silence::Ping
+        {
             self.core.send(encode::PING, tick);
         }
     }

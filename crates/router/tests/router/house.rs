@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use midge_router::{
-    Arrival, Client, ClientSession, ClusterSettings, Dial, Entrance, Event, Grant, Input, Limits, Next,
-    Owner, Role, Route, RouteSession, Router, Session, SessionError, Settings, Tick, Verdict, Worker,
+    Arrival, Client, ClientSession, ClusterSettings, Dial, Entrance, Event, Grant, Input, Leaf, LeafDial,
+    LeafSession, LeafSettings, Limits, Next, Owner, Role, Route, RouteSession, Router, Session, SessionError,
+    Settings, Tick, Verdict, Worker,
 };
 use midge_wire::json::Info;
 use parking_lot::Mutex;
@@ -78,14 +79,23 @@ impl House {
 
     /// A member of a cluster.
     pub(crate) fn member(settings: ClusterSettings) -> Self {
-        Self::built(Limits::default(), false, Some(settings))
+        Self::built(Limits::default(), false, (Some(settings), None))
+    }
+
+    /// A server that may have leafnodes and hubs, and be a member of a cluster.
+    pub(crate) fn hub(leaves: LeafSettings, cluster: Option<ClusterSettings>) -> Self {
+        Self::built(Limits::default(), false, (cluster, Some(leaves)))
     }
 
     pub(crate) fn with(limits: Limits, auth_required: bool) -> Self {
-        Self::built(limits, auth_required, None)
+        Self::built(limits, auth_required, (None, None))
     }
 
-    pub(crate) fn built(limits: Limits, auth_required: bool, cluster: Option<ClusterSettings>) -> Self {
+    pub(crate) fn built(
+        limits: Limits,
+        auth_required: bool,
+        (cluster, leaves): (Option<ClusterSettings>, Option<LeafSettings>),
+    ) -> Self {
         let entrance = Entrance {
             asks: auth_required,
             announces: auth_required,
@@ -93,7 +103,8 @@ impl House {
             ..Entrance::default()
         };
         let info = Info::default();
-        let router = Router::new(Settings { info, limits, entrance, seed: 7, max_ended: MAX_ENDED, cluster });
+        let router =
+            Router::new(Settings { info, limits, entrance, seed: 7, max_ended: MAX_ENDED, cluster, leaves });
         let worker = router.worker();
         Self { router, worker, now: Instant::now() }
     }
@@ -118,6 +129,18 @@ impl House {
         let arrival = Arrival { entrance: Some(Arc::new(entrance)), ..Arrival::from("10.0.0.9:9") };
         let session =
             self.tick(|tick| RouteSession::route(&self.router, arrival, dial, screen.clone(), tick));
+        Peer { session, screen }
+    }
+
+    /// A leafnode that has come, or a hub that was dialled, with which that account is shared.
+    pub(crate) fn leaf(&self, dial: Option<(LeafDial, &str)>) -> Peer<Leaf> {
+        let screen = Screen::new();
+        let entrance =
+            Entrance { asks: dial.is_none(), timeout: Duration::from_secs(2), ..Entrance::default() };
+        let nonce = if dial.is_none() { "nonce".to_owned() } else { String::new() };
+        let arrival = Arrival { entrance: Some(Arc::new(entrance)), nonce, ..Arrival::from("10.0.0.8:8") };
+        let dial = dial.map(|(dial, account)| (dial, self.router.add_account(account)));
+        let session = self.tick(|tick| LeafSession::leaf(&self.router, arrival, dial, screen.clone(), tick));
         Peer { session, screen }
     }
 
@@ -212,4 +235,10 @@ impl<R: Role> Peer<R> {
             _ => None,
         })
     }
+}
+
+/// The JSON behind an operation's name.
+pub(crate) fn json<T: for<'de> serde::Deserialize<'de>>(line: &str, op: &str) -> T {
+    let body = line.strip_prefix(op).unwrap_or_else(|| panic!("no {op}: {line}"));
+    serde_json::from_str(body.lines().next().unwrap()).unwrap()
 }

@@ -12,6 +12,8 @@ mod delivery;
 #[cfg(not(shuttle))]
 mod house;
 #[cfg(not(shuttle))]
+mod leaf;
+#[cfg(not(shuttle))]
 mod local;
 #[cfg(shuttle)]
 mod model;

@@ -119,6 +119,7 @@ fn router() -> Arc<Router> {
         seed: 7,
         max_ended: 0,
         cluster: None,
+        leaves: None,
     })
 }
 

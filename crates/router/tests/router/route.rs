@@ -7,9 +7,9 @@ use midge_router::{Grant, SubjectRules};
 use midge_testkit::alloc::allocations;
 use midge_wire::json::{PeerConnect, PeerInfo};
 
-use crate::house::{House, Peer};
+use crate::house::{House, Peer, json};
 
-fn settings() -> ClusterSettings {
+pub(crate) fn settings() -> ClusterSettings {
     let info = PeerInfo {
         server_id: "US".into(),
         server_name: "us".into(),
@@ -26,7 +26,7 @@ fn pooled() -> ClusterSettings {
     ClusterSettings { pool_size: 3, ..settings() }
 }
 
-const CONNECT: &str = "CONNECT {\"cluster\":\"C\"}\r\n";
+pub(crate) const CONNECT: &str = "CONNECT {\"cluster\":\"C\"}\r\n";
 
 fn info(more: &str) -> String {
     format!(
@@ -42,7 +42,7 @@ fn welcome(house: &House, peer: &mut Peer<Route>) {
 }
 
 /// A server that has come and says `connect` and `info`.
-fn comes(house: &House, connect: &str, info: &str) -> Peer<Route> {
+pub(crate) fn comes(house: &House, connect: &str, info: &str) -> Peer<Route> {
     let mut peer = house.server(None);
     assert_eq!(house.offer(&mut peer, connect.as_bytes()).next, Next::Verdict);
     welcome(house, &mut peer);
@@ -53,7 +53,7 @@ fn comes(house: &House, connect: &str, info: &str) -> Peer<Route> {
 }
 
 /// A member that has come.
-fn member(house: &House, more: &str) -> Peer<Route> {
+pub(crate) fn member(house: &House, more: &str) -> Peer<Route> {
     let peer = comes(house, CONNECT, &info(more));
     assert_eq!(peer.session.conn().closed(), None, "{more}");
     house.told(&peer);
@@ -66,13 +66,8 @@ fn news(peer: &mut Peer<Route>) -> Vec<RouteNews> {
         .collect()
 }
 
-fn json<T: for<'de> serde::Deserialize<'de>>(line: &str, op: &str) -> T {
-    let body = line.strip_prefix(op).unwrap_or_else(|| panic!("no {op}: {line}"));
-    serde_json::from_str(body.lines().next().unwrap()).unwrap()
-}
-
 /// Lines in no order.
-fn sorted(text: &str) -> Vec<&str> {
+pub(crate) fn sorted(text: &str) -> Vec<&str> {
     let mut lines: Vec<&str> = text.lines().collect();
     lines.sort_unstable();
     lines
@@ -492,7 +487,7 @@ fn clients_see_what_a_stream_holds_as_it_was_published() {
 #[test]
 fn no_server_makes_another_remember_more_than_it_will() {
     let limits = midge_router::Limits { max_interest: 10_000, ..midge_router::Limits::default() };
-    let house = House::built(limits, false, Some(settings()));
+    let house = House::built(limits, false, (Some(settings()), None));
     let mut peer = member(&house, "");
     let flood: String = (0..1000).map(|n| format!("RS+ $G flood.{n}\r\n")).collect();
     house.say(&mut peer, &flood);

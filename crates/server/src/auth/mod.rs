@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Weak};
 
 use midge_identity::challenge;
-use midge_router::{AccountLimits, Grant, Permissions, Router, Tag, Verdict};
+use midge_router::{Account, AccountLimits, Grant, Permissions, Router, Tag, Verdict};
 use midge_wire::json::Credentials;
 use parking_lot::Mutex;
 use subtle::ConstantTimeEq;
@@ -21,7 +21,8 @@ pub(crate) use certificate::{subject_of, user_of};
 
 use crate::carrier::Carrier;
 use crate::options::{
-    ClusterOptions, ConnectionType, Credential, Options, Secret, UserOptions, WebSocketOptions,
+    ClusterOptions, ConnectionType, Credential, LeafnodeOptions, Options, Secret, UserOptions,
+    WebSocketOptions,
 };
 
 /// Passwords that are hashed at the same time. Hashing is meant to take long; it must not take every thread.
@@ -34,6 +35,8 @@ pub(crate) struct Directory {
     standard: Door,
     websocket: Door,
     anyone: Arc<Grant>,
+    /// The accounts that leafnodes may belong to, by name.
+    leaf_accounts: HashMap<String, Arc<Account>>,
     hashing: Arc<Semaphore>,
     /// Those who wait for hashing, by host: one for each host at a time, so that whoever guesses from one host keeps
     /// only that host's own users waiting.
@@ -172,6 +175,12 @@ impl Directory {
             websocket: Door::websocket(options),
             users,
             anyone: router.anyone().clone(),
+            leaf_accounts: options
+                .leafnodes
+                .auth
+                .accounts()
+                .map(|name| (name.clone(), router.add_account(name)))
+                .collect(),
             hashing: Arc::new(Semaphore::new(HASHING)),
             turns: Mutex::default(),
         }
@@ -329,6 +338,49 @@ impl Directory {
             (None, _) => Decision::Now(Verdict::Welcome(self.anyone.clone())),
             _ => Decision::Now(Verdict::Refused),
         }
+    }
+
+    /// Whether a leafnode is let in, and as whom.
+    pub(crate) fn decide_leaf(
+        &self,
+        block: &LeafnodeOptions,
+        claim: &Credentials,
+        caller: Caller<'_>,
+    ) -> Decision {
+        let auth = &block.auth;
+        let grant = |account: Option<&String>, user: &str| {
+            let account = account.or(auth.account.as_ref());
+            let account =
+                account.and_then(|name| self.leaf_accounts.get(name)).unwrap_or(&self.anyone.account);
+            Arc::new(Grant { user: user.into(), ..Grant::of(account.clone()) })
+        };
+        let refused = Decision::Now(Verdict::Refused);
+        if let Some(key) = auth.nkey.as_ref().filter(|key| *key.to_string() == claim.nkey) {
+            return match challenge::verify(key, caller.nonce, &claim.sig) {
+                Ok(()) => Decision::Now(Verdict::Welcome(grant(None, &claim.nkey))),
+                Err(why) => {
+                    debug!("Nkey \"{key}\": {why}");
+                    refused
+                }
+            };
+        }
+        if auth.is_own() {
+            let single =
+                auth.user.as_ref().zip(auth.password.as_ref()).map(|(user, secret)| (user, secret, None));
+            let many = auth.users.iter().map(|user| (&user.user, &user.password, user.account.as_ref()));
+            let mut all = single.into_iter().chain(many);
+            return match all.find(|(user, ..)| **user == claim.user) {
+                Some((user, secret, account)) => {
+                    self.compare(secret, &claim.pass, &grant(account, user), caller)
+                }
+                None => refused,
+            };
+        }
+        let door = self.door(ConnectionType::Standard);
+        if !door.asks {
+            return Decision::Now(Verdict::Welcome(grant(None, "")));
+        }
+        self.decide(claim, caller)
     }
 
     /// Compares what was shown with what must be: at once, in constant time, or by hashing it on another thread.

@@ -19,6 +19,7 @@ fn directory(text: &str) -> (Directory, Arc<Router>) {
         seed: 1,
         max_ended: 0,
         cluster: None,
+        leaves: None,
     };
     let router = Router::new(settings);
     (Directory::new(&options, &router), router)

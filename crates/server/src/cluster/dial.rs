@@ -243,7 +243,7 @@ fn url_of(info: &PeerInfo) -> Option<ServerUrl> {
 }
 
 /// The addresses by which others may reach this machine.
-pub(super) fn own_addresses() -> Vec<IpAddr> {
+pub(crate) fn own_addresses() -> Vec<IpAddr> {
     let all = if_addrs::get_if_addrs().unwrap_or_default().into_iter().map(|interface| interface.ip());
     all.filter(|ip| match ip {
         IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),

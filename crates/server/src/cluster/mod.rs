@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::info;
 
-pub(crate) use dial::{Dialled, run};
+pub(crate) use dial::{Dialled, own_addresses, run};
 
 use crate::options::{ClusterOptions, Options, ServerUrl};
 use crate::server::{PROTOCOL_VERSION, Server};
@@ -125,6 +125,7 @@ impl RouteDuty {
 impl Server {
     /// Tells clients where else they may connect.
     pub(crate) fn tell_where_to_connect(&self) {
+        self.tell_leafnodes_where_to_connect();
         let Some(cluster) = self.router().cluster() else { return };
         let setup = self.setup();
         if setup.options.cluster.no_advertise {
@@ -157,7 +158,7 @@ impl Server {
         if !address.ip().is_unspecified() {
             return vec![address.to_string()];
         }
-        dial::own_addresses()
+        own_addresses()
             .into_iter()
             .map(|ip| std::net::SocketAddr::new(ip, address.port()).to_string())
             .collect()

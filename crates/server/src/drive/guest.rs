@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use midge_router::{Client, CloseReason, Conn, Role, Route, RouteNews};
+use midge_router::{Client, CloseReason, Conn, Kind, Leaf, LeafNews, Role, Route, RouteNews};
 use midge_wire::json::Credentials;
 
 use crate::auth::{Caller, Decision};
 use crate::cluster::RouteDuty;
+use crate::leafnode::LeafDuty;
 use crate::reload::look_again;
 use crate::server::Server;
 use crate::setup::Setup;
@@ -27,6 +28,9 @@ pub(crate) trait Guest: Role {
 
     /// There is something new about the cluster.
     fn news(_duty: &mut Self::Duty, _server: &Arc<Server>, _conn: &Arc<Conn>, _news: RouteNews) {}
+
+    /// There is something new about a leafnode connection.
+    fn leaf_news(_duty: &mut Self::Duty, _conn: &Conn, _news: LeafNews) {}
 
     /// The session was closed from this side.
     fn closed(_duty: &mut Self::Duty, _error: Option<&midge_router::SessionError>) {}
@@ -79,5 +83,32 @@ impl Guest for Route {
 
     fn ended(duty: &mut RouteDuty, server: &Arc<Server>, _: &Arc<Conn>, _: End<'_>) {
         duty.ended(server);
+    }
+}
+
+impl Guest for Leaf {
+    type Duty = LeafDuty;
+
+    fn decide(setup: &Setup, credentials: &Credentials, caller: Caller<'_>) -> Decision {
+        setup.directory.decide_leaf(&setup.options.leafnodes, credentials, caller)
+    }
+
+    fn connected(server: &Server, conn: &Arc<Conn>) {
+        server.tell_connect(conn);
+    }
+
+    fn leaf_news(duty: &mut LeafDuty, conn: &Conn, news: LeafNews) {
+        duty.news(conn, news);
+    }
+
+    fn closed(duty: &mut LeafDuty, error: Option<&midge_router::SessionError>) {
+        duty.closed(error);
+    }
+
+    fn ended(duty: &mut LeafDuty, server: &Arc<Server>, conn: &Arc<Conn>, how: End<'_>) {
+        if duty.was_joined() && conn.kind() == Kind::Spoke {
+            server.tell_disconnect(conn, how.reason, how.claimed);
+        }
+        duty.ended();
     }
 }

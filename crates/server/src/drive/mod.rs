@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 
 use atomic_waker::AtomicWaker;
 use midge_router::{
-    Arrival, Client, CloseReason, Dial, Event, Next, Owner, Route, Router, Session, Tick, Verdict, Worker,
+    Account, Arrival, Client, CloseReason, Dial, Event, Leaf, LeafDial, Next, Owner, Route, Router, Session,
+    Tick, Verdict, Worker,
 };
 use parking_lot::Mutex;
 use tokio::io::ReadBuf;
@@ -30,6 +31,7 @@ use self::input::Input;
 use crate::auth::{Caller, Decision};
 use crate::carrier::Carrier;
 use crate::cluster::RouteDuty;
+use crate::leafnode::LeafDuty;
 use crate::server::Server;
 use crate::setup::Setup;
 use crate::talk::{Talk, Tracer};
@@ -170,6 +172,21 @@ impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O, Route> {
         let begin =
             |router: &_, owner, tick: &mut Tick<'_>| Session::route(router, arrival, dial, owner, tick);
         Self::new(server, host, None, streams, (duty, begin))
+    }
+}
+
+impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O, Leaf> {
+    pub(crate) fn leaf(
+        server: Arc<Server>,
+        host: H,
+        (peer, carrier): (&str, Option<Arc<Carrier>>),
+        (dial, duty): (Option<(LeafDial, Arc<Account>)>, LeafDuty),
+        streams: (I, Arc<O>),
+    ) -> Self {
+        let arrival = server.setup().leaf_arrival(peer, carrier.as_ref(), dial.is_some());
+        let begin =
+            |router: &_, owner, tick: &mut Tick<'_>| Session::leaf(router, arrival, dial, owner, tick);
+        Self::new(server, host, carrier, streams, (duty, begin))
     }
 }
 
@@ -368,6 +385,10 @@ impl<H: Host, I: Inlet, O: Outlet, G: Guest> Connection<H, I, O, G> {
                 Event::Connected => {
                     self.talk.welcomed();
                     G::connected(&self.server, self.session.conn());
+                }
+                Event::Leaf(news) => {
+                    let conn = self.session.conn().clone();
+                    G::leaf_news(&mut self.duty, &conn, news);
                 }
                 Event::Route(news) => {
                     let conn = self.session.conn().clone();

@@ -66,7 +66,7 @@ pub(crate) fn account_info(server: &Server, name: &str) -> Result<AccountInfo, B
         expired: false,
         complete: true,
         jetstream_enabled: false,
-        leafnode_connections: 0,
+        leafnode_connections: super::accstatz::leafnodes(server, account),
         client_connections: account.clients(),
         subscriptions: account.subscriptions(),
         name_tag: name.to_owned(),

@@ -60,6 +60,11 @@ pub(super) fn read<'a>(server: &'a Server, query: &Query) -> Result<Accstatz<'a>
     Ok(Accstatz { server_id: server.id(), now: Timestamp::now(), account_statz: stats })
 }
 
+/// The account's connections to leafnodes and hubs.
+pub(super) fn leafnodes(server: &Server, account: &Account) -> u32 {
+    server.router().leaves().map_or(0, |leaves| leaves.count_of(account)) as u32
+}
+
 pub(crate) fn account_stat(server: &Server, account: &Account) -> AccountStat {
     let router = server.router();
     let traffic = router.traffic(account);
@@ -67,9 +72,9 @@ pub(crate) fn account_stat(server: &Server, account: &Account) -> AccountStat {
         acc: account.name().to_string(),
         name: account.name().to_string(),
         conns: account.clients(),
-        leafnodes: 0,
+        leafnodes: leafnodes(server, account),
         // As in the original: those that are connected, here and elsewhere in the cluster.
-        total_conns: account.clients(),
+        total_conns: account.clients() + leafnodes(server, account),
         num_subscriptions: account.subscriptions(),
         sent: DataStats { msgs: traffic.out_msgs, bytes: traffic.out_bytes, ..DataStats::default() },
         received: DataStats { msgs: traffic.in_msgs, bytes: traffic.in_bytes, ..DataStats::default() },

@@ -9,6 +9,7 @@ mod metrics;
 mod peers;
 mod query;
 mod serve;
+mod servers;
 mod subsz;
 mod varz;
 
@@ -93,7 +94,7 @@ pub(crate) static ENDPOINTS: &[Endpoint] = &[
         path: "/leafz",
         name: "LEAFZ",
         title: "LeafNodes",
-        read: |s, _, style| style.print(&peers::leafz(s)),
+        read: |s, q, style| style.print(&peers::leafz(s, q)?),
     },
     Endpoint {
         path: "/gatewayz",

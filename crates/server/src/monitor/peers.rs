@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use jiff::Timestamp;
-use midge_router::{Dialled, RouteSnapshot};
+use midge_router::{Dialled, LeafSnapshot, RouteSnapshot};
 use serde::Serialize;
 
 use super::connz::{Subs, go_duration};
@@ -146,11 +146,71 @@ pub(super) struct Leafz<'a> {
     server_id: &'a str,
     now: Timestamp,
     leafnodes: usize,
-    leafs: Vec<Nobody>,
+    leafs: Vec<LeafInfo>,
 }
 
-pub(super) fn leafz(server: &Server) -> Leafz<'_> {
-    Leafz { server_id: server.id(), now: Timestamp::now(), leafnodes: 0, leafs: Vec::new() }
+/// nats-server 2.15's `LeafInfo`.
+#[derive(Serialize)]
+struct LeafInfo {
+    id: u64,
+    name: String,
+    is_spoke: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    is_isolated: bool,
+    account: String,
+    ip: String,
+    port: u16,
+    rtt: String,
+    in_msgs: u64,
+    out_msgs: u64,
+    in_bytes: u64,
+    out_bytes: u64,
+    subscriptions: usize,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    subscriptions_list: Vec<String>,
+    compression: &'static str,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde calls")]
+const fn is_false(b: &bool) -> bool {
+    !*b
+}
+
+pub(super) fn leafz<'a>(server: &'a Server, query: &Query) -> Result<Leafz<'a>, BadQuery> {
+    let subs = Subs::of(query)? != Subs::Count;
+    let router = server.router();
+    let mut all = router.leaves().map(|leaves| leaves.all(router, subs)).unwrap_or_default();
+    if let Some(account) = query.text("acc") {
+        all.retain(|leaf| *leaf.account == *account);
+    }
+    let mut leafs: Vec<LeafInfo> = all.into_iter().map(leaf).collect();
+    leafs.sort_by_key(|leaf| leaf.id);
+    Ok(Leafz { server_id: server.id(), now: Timestamp::now(), leafnodes: leafs.len(), leafs })
+}
+
+fn leaf(leaf: LeafSnapshot) -> LeafInfo {
+    let conn = &leaf.conn;
+    let (ip, port) = conn.peer().rsplit_once(':').unwrap_or((conn.peer(), ""));
+    let traffic = conn.traffic();
+    let list = leaf.subscriptions.iter().map(|sub| String::from_utf8_lossy(&sub.subject).into_owned());
+    LeafInfo {
+        id: conn.cid(),
+        name: leaf.name,
+        // What this server is, not the other one.
+        is_spoke: !leaf.is_spoke,
+        is_isolated: leaf.isolated,
+        account: leaf.account.to_string(),
+        ip: ip.trim_matches(['[', ']']).to_owned(),
+        port: port.parse().unwrap_or(0),
+        rtt: conn.rtt().map_or_else(|| "0s".to_owned(), go_duration),
+        in_msgs: traffic.in_msgs,
+        out_msgs: traffic.out_msgs,
+        in_bytes: traffic.in_bytes,
+        out_bytes: traffic.out_bytes,
+        subscriptions: leaf.subscription_count,
+        subscriptions_list: list.collect(),
+        compression: "off",
+    }
 }
 
 /// nats-server 2.15's `Gatewayz`.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::options::Options;
+use super::servers::{ClusterVarz, LeafVarz};
 use crate::process::Usage;
 use crate::server::{PROTOCOL_VERSION, Server};
 use crate::setup::Setup;
@@ -88,7 +88,7 @@ struct Settings {
     max_pending: usize,
     cluster: ClusterVarz,
     gateway: Absent,
-    leaf: Absent,
+    leaf: LeafVarz,
     mqtt: Absent,
     websocket: WebSocketVarz,
     jetstream: Absent,
@@ -96,29 +96,6 @@ struct Settings {
     write_deadline: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     connect_urls: Vec<String>,
-}
-
-/// nats-server 2.15's `ClusterOptsVarz`.
-#[derive(Serialize, Default)]
-struct ClusterVarz {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    addr: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cluster_port: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    auth_timeout: Option<f64>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    urls: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tls_timeout: Option<f64>,
-    #[serde(skip_serializing_if = "is_false")]
-    tls_required: bool,
-    #[serde(skip_serializing_if = "is_false")]
-    tls_verify: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pool_size: Option<i64>,
 }
 
 /// nats-server 2.15's `WebsocketOptsVarz`.
@@ -233,32 +210,15 @@ fn settings(server: &Server, setup: &Setup) -> Settings {
         max_control_line: limits.max_control_line,
         max_payload: limits.max_payload,
         max_pending: limits.max_pending,
-        cluster: cluster(server, options),
+        cluster: ClusterVarz::of(server, options),
         gateway: Absent {},
-        leaf: Absent {},
+        leaf: LeafVarz::of(server, options),
         mqtt: Absent {},
         websocket: websocket(setup),
         jetstream: Absent {},
         tls_timeout,
         write_deadline: limits.write_deadline.as_nanos() as u64,
         connect_urls: server.router().info().connect_urls,
-    }
-}
-
-fn cluster(server: &Server, options: &Options) -> ClusterVarz {
-    let Some(cluster) = server.router().cluster() else { return ClusterVarz::default() };
-    let block = &options.cluster;
-    let tls = block.tls.as_ref();
-    ClusterVarz {
-        name: Some(cluster.name()),
-        addr: Some(block.host().to_owned()),
-        cluster_port: Some(cluster.port()),
-        auth_timeout: Some(crate::cluster::auth_timeout(block).as_secs_f64()),
-        urls: block.routes.iter().map(crate::options::ServerUrl::address).collect(),
-        tls_timeout: Some(tls.map_or(2.0, |tls| tls.timeout.as_secs_f64())),
-        tls_required: tls.is_some(),
-        tls_verify: tls.is_some(),
-        pool_size: Some(if block.pool_size == 0 { -1 } else { block.pool_size.into() }),
     }
 }
 
@@ -301,7 +261,7 @@ fn state(server: &Server, totals: &midge_router::Totals) -> Figures {
         total_connections: totals.total_connections,
         routes: cluster.map_or(0, midge_router::Cluster::route_count) as u32,
         remotes: cluster.map_or(0, midge_router::Cluster::member_count) as u32,
-        leafnodes: 0,
+        leafnodes: server.router().leaves().map_or(0, midge_router::Leaves::count) as u32,
         in_msgs: traffic.in_msgs,
         in_bytes: traffic.in_bytes,
         in_client_msgs: traffic.in_msgs,

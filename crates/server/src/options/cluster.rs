@@ -370,7 +370,10 @@ fn listen(cluster: &mut ClusterOptions, value: &Given<'_>) -> Result<(), Faults>
 }
 
 /// A text, or a list of them, with the places of those of a list. A flag separates them by commas.
-fn texts(value: &Given<'_>, what: &str) -> Result<Vec<(String, Option<midge_conf::Span>)>, Faults> {
+pub(super) fn texts(
+    value: &Given<'_>,
+    what: &str,
+) -> Result<Vec<(String, Option<midge_conf::Span>)>, Faults> {
     match value {
         Given::Flag(text) => {
             let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
@@ -403,7 +406,7 @@ fn routes(value: &Given<'_>) -> Result<Vec<ServerUrl>, Faults> {
 }
 
 /// nats-server takes several words for each, and truth values.
-fn compression(value: &Given<'_>) -> Result<(), Faults> {
+pub(super) fn compression(value: &Given<'_>) -> Result<(), Faults> {
     let text = match value {
         Given::Key(Value::Bool(true)) => "s2_auto".to_owned(),
         Given::Key(Value::Bool(false)) => "off".to_owned(),

@@ -27,7 +27,11 @@ pub static UNSUPPORTED_KEYS: &[Later] = &[
     later(&["gateway", "connect_error_reports", "reconnect_error_reports"], "gateways"),
     later(&["cluster.authorization.users", "cluster.authorization.token"], "more than one user for servers"),
     later(&["cluster.write_deadline", "cluster.write_timeout"], "write deadlines for servers of their own"),
-    later(&["leafnodes", "leaf"], "leafnodes"),
+    later(
+        &["leafnodes.write_deadline", "leafnodes.write_timeout", "leafnodes.jetstream"],
+        "these for leafnodes",
+    ),
+    later(&["leafnodes.authorization.token"], "tokens for leafnodes"),
     later(&["jetstream", "default_js_domain"], "JetStream"),
     later(&["prof_port", "prof_block_rate"], "profiling"),
     later(&["ocsp", "ocsp_cache"], "OCSP"),

@@ -4,6 +4,7 @@ mod cluster;
 mod faults;
 mod given;
 mod later;
+mod leafnodes;
 mod load;
 mod people;
 mod table;
@@ -14,12 +15,13 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use midge_router::{Limits, PermissionRules, SYSTEM};
+use midge_router::{GLOBAL, Limits, PermissionRules, SYSTEM};
 
 pub use cluster::{ClusterAuth, ClusterOptions, ServerUrl};
 pub use faults::{Fault, Faults};
 pub use given::Given;
 pub use later::{Later, UNSUPPORTED_FLAGS, UNSUPPORTED_KEYS};
+pub use leafnodes::{LeafAuth, LeafRemote, LeafUser, LeafnodeOptions};
 pub use load::{Files, LoadError, apply_file, apply_flag, flag, load_file};
 pub use people::{AccountOptions, ConnectionType, Credential, Secret, UserOptions};
 pub use table::{OptionSpec, Reload, Setter, table};
@@ -54,10 +56,10 @@ pub struct Options {
     pub websocket: WebSocketOptions,
     /// How the server is a member of a cluster, if of any.
     pub cluster: ClusterOptions,
-    /// The files that tell others about this process.
+    /// How the server has leafnodes, and is one.
+    pub leafnodes: LeafnodeOptions,
+    /// The files that tell others about this process, and where it keeps its own.
     pub files: ProcessFiles,
-    /// Folder for data. Nothing is stored without JetStream.
-    pub store_dir: Option<PathBuf>,
     /// Threads that move clients' messages; zero for one for each processor.
     pub shards: usize,
     /// Ended connections that monitoring remembers.
@@ -190,13 +192,15 @@ pub struct ClientTls {
     pub allow_plain: bool,
 }
 
-/// The files that tell others about this process.
+/// The files that tell others about this process, and where it keeps its own.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ProcessFiles {
     /// The file that gets the process number.
     pub pid: Option<PathBuf>,
     /// The folder that gets a file with all addresses that are listened on.
     pub ports_dir: Option<PathBuf>,
+    /// Folder for data. Nothing is stored without JetStream.
+    pub store_dir: Option<PathBuf>,
 }
 
 /// A configuration file that was read.
@@ -233,8 +237,8 @@ impl Default for Options {
             tls: ClientTls::default(),
             websocket: WebSocketOptions::default(),
             cluster: ClusterOptions::default(),
+            leafnodes: LeafnodeOptions::default(),
             files: ProcessFiles::default(),
-            store_dir: None,
             shards: 0,
             max_closed_clients: 10_000,
             config: None,
@@ -335,6 +339,18 @@ pub enum OptionsError {
     /// Accounts with connections of their own, which only a pool has.
     #[error("cluster.accounts needs connections to choose from: pool_size cannot be -1")]
     DedicatedWithoutPool,
+    /// A password without a user, or the other way round.
+    #[error("leafnodes.authorization.user and leafnodes.authorization.password go together: set both")]
+    HalfLeafUser,
+    /// One user and many.
+    #[error("Can not have a single user/pass and a users array in leafnodes.authorization")]
+    LeafUserAndUsers,
+    /// An account that is not configured.
+    #[error("cannot find account \"{0}\" specified in leafnodes")]
+    LeafAccount(String),
+    /// Two ways to say who this server is.
+    #[error("a hub can have credentials or an nkey, not both")]
+    LeafCredentialsAndNkey,
     /// Both syslogs.
     #[error(
         "remote_syslog \"{0}\" is no address: use udp://host:port, tcp://host:port, unix:///path or unixgram:///path"
@@ -373,6 +389,8 @@ impl Options {
             return Err(OptionsError::Syslog(url.clone()));
         }
         self.cluster.check()?;
+        let configured = |name: &str| self.accounts.list.iter().any(|account| account.name == name);
+        self.leafnodes.check(|name| name == GLOBAL || name == SYSTEM || configured(name))?;
         self.websocket.check(self.has_users())
     }
 

@@ -247,6 +247,11 @@ pub(super) fn permissions(value: &Given<'_>) -> Result<PermissionRules, Faults> 
     faults.or(rules)
 }
 
+/// Subjects, wildcards allowed.
+pub(super) fn subject_list(node: &Node) -> Result<Vec<String>, Faults> {
+    patterns(node, false)
+}
+
 fn subjects(node: &Node, queues: bool) -> Result<SubjectRules, Faults> {
     // An empty list is no list, as in the original.
     let some = |list: Vec<String>| Some(list).filter(|list| !list.is_empty());

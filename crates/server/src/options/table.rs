@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::cluster::CLUSTER;
 use super::faults::Faults;
+use super::leafnodes::LEAFNODES;
 use super::websocket::WEBSOCKET;
 use super::{Address, Given, Options, Secret, TlsOptions, people, tls};
 
@@ -140,7 +141,7 @@ fn positive(given: &Given<'_>) -> Result<Duration, String> {
 
 /// All that can be set, in the order in which the help shows it.
 pub fn table() -> impl Iterator<Item = &'static OptionSpec> {
-    TABLE.iter().chain(CLUSTER).chain(WEBSOCKET)
+    TABLE.iter().chain(CLUSTER).chain(LEAFNODES).chain(WEBSOCKET)
 }
 
 static TABLE: &[OptionSpec] = &[
@@ -221,10 +222,10 @@ static TABLE: &[OptionSpec] = &[
         "Folder for stored data. Nothing is stored without JetStream.",
         "none",
         "\"/tmp/midge\"",
-        |o, v| put(&mut o.store_dir, v.text().map(|path| Some(path.into()))),
+        |o, v| put(&mut o.files.store_dir, v.text().map(|path| Some(path.into()))),
     )
     .flag(&["sd", "store_dir"], "dir")
-    .restart(|o| format!("{:?}", o.store_dir)),
+    .restart(|o| format!("{:?}", o.files.store_dir)),
     // Monitoring.
     spec(
         &["http_port", "monitor_port"],

@@ -66,7 +66,8 @@ pub(super) struct Client {
     stop: Option<Timestamp>,
     name_tag: String,
     kind: &'static str,
-    client_type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_type: Option<&'static str>,
 }
 
 impl Client {
@@ -74,6 +75,7 @@ impl Client {
         let account = conn.grant().account.name().to_string();
         let hello = conn.hello().as_deref().cloned().unwrap_or_default();
         let host = conn.peer().rsplit_once(':').map_or(conn.peer(), |(host, _)| host);
+        let is_client = conn.kind() == Kind::Client;
         Self {
             start: server.time_of(conn.started()),
             host: host.trim_matches(['[', ']']).to_owned(),
@@ -86,8 +88,8 @@ impl Client {
             rtt: None,
             stop: None,
             name_tag: account,
-            kind: "Client",
-            client_type: conn_kind(Carrier::of(conn).as_deref()),
+            kind: if is_client { "Client" } else { "Leafnode" },
+            client_type: is_client.then(|| conn_kind(Carrier::of(conn).as_deref())),
         }
     }
 

@@ -73,15 +73,28 @@ pub(super) fn server(options: &TlsOptions) -> Result<ServerConfig, TlsError> {
     Ok(config)
 }
 
-/// What a server speaks that connects to another one.
+/// What a server speaks that connects to another one: it shows a certificate if it has one.
 pub(super) fn client(options: &TlsOptions) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(provider(options));
-    let path = options.ca_file.as_deref().ok_or(TlsError::NoAuthority)?;
+    let roots = match (options.ca_file.as_deref(), options.verify) {
+        (Some(path), _) => authorities(path)?,
+        (None, true) => return Err(TlsError::NoAuthority),
+        (None, false) => {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            roots
+        }
+    };
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(versions(options))?
-        .with_root_certificates(authorities(path)?);
-    let files = options.certificates.first().ok_or(TlsError::NoCertificate)?;
-    Ok(builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified(files, &provider)?))))
+        .with_root_certificates(roots);
+    match options.certificates.first() {
+        Some(files) => {
+            let key = SingleCertAndKey::from(certified(files, &provider)?);
+            Ok(builder.with_client_cert_resolver(Arc::new(key)))
+        }
+        None => Ok(builder.with_no_client_auth()),
+    }
 }
 
 fn versions(options: &TlsOptions) -> &'static [&'static SupportedProtocolVersion] {

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 pub use config::TlsError;
-pub(crate) use mutual::MutualTls;
+pub(crate) use mutual::{ClientTls, MutualTls};
 pub(crate) use upgrade::{HandshakeError, Upgrade};
 
 use crate::options::{HandshakeFirst, TlsOptions};

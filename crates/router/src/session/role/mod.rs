@@ -1,6 +1,8 @@
 //! What differs between the kinds of peers.
 
 pub(crate) mod client;
+pub(crate) mod leaf;
+mod peer;
 pub(crate) mod route;
 
 use std::time::Duration;
@@ -51,6 +53,11 @@ pub trait Role: sealed::Sealed + Send + Sized + 'static {
     /// What the decoder must know of the negotiation.
     fn limits(&self, core: &Core) -> midge_wire::Limits;
 
+    /// Why a peer is sent away that has not said in time who it is.
+    fn late(&self) -> SessionError {
+        SessionError::AuthTimeout
+    }
+
     /// Takes back what the role has done elsewhere: the connection has ended. May be called more than once.
     fn on_end(&mut self, _core: &mut Core) {}
 
@@ -59,11 +66,6 @@ pub trait Role: sealed::Sealed + Send + Sized + 'static {
         core.ping_interval()
     }
 }
-
-/// Most time between PINGs to another server (nats-server's `routePingInterval` cap).
-pub(crate) const PEER_PING: Duration = Duration::from_secs(30);
-/// The first PING to another server comes after this, if the interval is longer (nats-server's `firstPingInterval`).
-pub(crate) const FIRST_PEER_PING: Duration = Duration::from_secs(1);
 
 /// Takes a PONG.
 pub(crate) fn pong(core: &mut Core, tick: &Tick<'_>) {

@@ -5,20 +5,14 @@
 use std::sync::Arc;
 
 use midge_wire::json::{Credentials, PeerConnect, PeerInfo};
-use midge_wire::{Decoder, Interest, PeerOp, Pub, RouteGrammar, Routed, encode, subject};
+use midge_wire::{Decoder, Interest, PeerOp, RouteGrammar, encode, subject};
 
-use super::{Flow, Role, sealed};
+use super::{Flow, Role, peer, sealed};
 use crate::cluster::{Candidate, Cluster, Opening};
-use crate::conn::{Direction, Sent};
-use crate::deliver::{Delivery, Groups, Train};
-use crate::interest::MatchSet;
-use crate::remote::{Dialled, Remote, Scope};
+use crate::remote::{Dialled, Remote};
 use crate::session::Tick;
-use crate::session::core::{Core, Memo};
+use crate::session::core::Core;
 use crate::session::event::{Event, RouteError, RouteNews, SessionError};
-
-/// Protocol lines may be so many times as long as a client's (nats-server's `MAX_CONTROL_LINE_SIZE` for routes).
-const LONGER_LINES: usize = 16;
 
 /// A connection that this server makes to another one.
 #[derive(Clone, Default)]
@@ -89,26 +83,23 @@ impl Role for Route {
     }
 
     fn limits(&self, core: &Core) -> midge_wire::Limits {
-        midge_wire::Limits {
-            max_control_line: core.limits.max_control_line * LONGER_LINES,
-            // Another member may allow its clients more than this one; but no more than may wait for somebody.
-            max_payload: core.limits.max_pending.min(midge_wire::Limits::NO_PAYLOAD_LIMIT),
-            headers: true,
-            names_account: self.remote.as_ref().is_none_or(|remote| remote.names_account),
-            names_origin: false,
-        }
+        peer::limits(core, self.remote.as_deref())
     }
 
     fn on_op(&mut self, core: &mut Core, op: PeerOp<'_>, tick: &mut Tick<'_>) -> Result<Flow, SessionError> {
         if core.trace {
-            trace(core, &op);
+            peer::trace(core, &op);
         }
         match op {
             PeerOp::Connect(json) => return self.connect(core, json),
             PeerOp::Info(json) => return self.info(core, json, tick),
             PeerOp::Wanted(interest) => self.wanted(core, &interest)?,
             PeerOp::Unwanted(interest) => self.unwanted(core, &interest),
-            PeerOp::Msg(routed) => self.message(core, &routed, tick),
+            PeerOp::Msg(routed) => {
+                if let Some(remote) = &self.remote {
+                    peer::message(core, remote, &routed, tick);
+                }
+            }
             PeerOp::Ping => core.send(encode::PONG, tick),
             PeerOp::Pong => super::pong(core, tick),
             PeerOp::Ok => {}
@@ -128,58 +119,7 @@ impl Role for Route {
         tick: &mut Tick<'_>,
     ) -> usize {
         let Some(remote) = self.remote.as_deref().filter(|_| !core.trace) else { return 0 };
-        let mut memo = core.take_memo();
-        let mut train = Train::default();
-        let (mut used, mut received, mut sent) = (0, Sent::default(), Sent::default());
-        while let Some((routed, len)) = decoder.message_at_once(input.get(used..).unwrap_or_default()) {
-            let message = routed.message;
-            if is_stored(&message) {
-                break;
-            }
-            let same = memo.take_if(|memo| memo.set.is_for(message.subject) && is_of(core, remote, &routed));
-            let next = if let Some(memo) = same {
-                tick.worker.counters.memo_hits += 1;
-                memo
-            } else {
-                if let Some(last) = &memo {
-                    sent += deliver_all(core, remote, &last.set, &mut train, tick);
-                }
-                // The look-up may want to use the old one again.
-                drop(memo.take());
-                if !is_of(core, remote, &routed) {
-                    tick.worker.sent(core.account.index(), std::mem::take(&mut sent));
-                    core.count_in(std::mem::take(&mut received));
-                    core.settle_counts(tick, true);
-                    if !enter(core, remote, routed.account) {
-                        used += len;
-                        continue;
-                    }
-                }
-                Memo { set: tick.worker.matches(&core.account, message.subject, &core.router), always: true }
-            };
-            used += len;
-            received.add(message.body().len());
-            let set = &next.set;
-            if Train::takes(&message) && set.is_one_each() {
-                if !set.is_empty() {
-                    train.push(message);
-                }
-                if train.is_full(set, core.limits.max_pending) {
-                    sent += deliver_all(core, remote, set, &mut train, tick);
-                }
-            } else {
-                sent += deliver_all(core, remote, set, &mut train, tick);
-                sent += deliver_one(core, remote, set, &routed, tick);
-            }
-            memo = Some(next);
-        }
-        if let Some(last) = &memo {
-            sent += deliver_all(core, remote, &last.set, &mut train, tick);
-        }
-        core.remember(memo);
-        tick.worker.sent(core.account.index(), sent);
-        core.count_in(received);
-        used
+        peer::on_messages(core, remote, decoder, input, tick)
     }
 
     fn on_welcome(&mut self, core: &mut Core, _: &mut Tick<'_>) -> Result<(), SessionError> {
@@ -208,7 +148,7 @@ impl Role for Route {
     }
 
     fn ping_interval(&self, core: &Core) -> std::time::Duration {
-        core.ping_interval().min(super::PEER_PING)
+        core.ping_interval().min(peer::PING)
     }
 }
 
@@ -276,7 +216,7 @@ impl Route {
             }
         }
         let spread = tick.worker.random_below(1024) as u32;
-        core.timers.begin(tick.now, self.ping_interval(core), super::FIRST_PEER_PING, spread);
+        core.timers.begin(tick.now, self.ping_interval(core), peer::FIRST_PING, spread);
         core.router.introduce(&joined.remote);
         if joined.is_new {
             let news = introduction(core, info);
@@ -297,7 +237,7 @@ impl Route {
         if !subject::is_valid(interest.subject) {
             return Err(RouteError::Subject.into());
         }
-        let Some(account) = account_of(core, remote, interest.account) else { return Ok(()) };
+        let Some(account) = peer::account_of(core, remote, interest.account) else { return Ok(()) };
         if !remote.may_want(interest.subject) {
             return Ok(());
         }
@@ -310,91 +250,10 @@ impl Route {
 
     fn unwanted(&self, core: &Core, interest: &Interest<'_>) {
         let Some(remote) = &self.remote else { return };
-        if let Some(account) = account_of(core, remote, interest.account) {
+        if let Some(account) = peer::account_of(core, remote, interest.account) {
             core.router.unwant(remote, &account, interest);
         }
     }
-
-    fn message(&self, core: &mut Core, routed: &Routed<'_>, tick: &mut Tick<'_>) {
-        let Some(remote) = &self.remote else { return };
-        if !is_of(core, remote, routed) {
-            core.settle_counts(tick, true);
-            core.remember(None);
-            if !enter(core, remote, routed.account) {
-                return;
-            }
-        }
-        let memo = core.take_memo().filter(|memo| memo.set.is_for(routed.message.subject));
-        let memo = memo.unwrap_or_else(|| Memo {
-            set: tick.worker.matches(&core.account, routed.message.subject, &core.router),
-            always: true,
-        });
-        core.count_in(Sent { msgs: 1, bytes: routed.message.body().len() as u64 });
-        let sent = deliver_one(core, remote, &memo.set, routed, tick);
-        tick.worker.sent(core.account.index(), sent);
-        core.remember(Some(memo));
-    }
-}
-
-/// Whether a message is one from a stream, which clients see otherwise than servers.
-fn is_stored(message: &Pub<'_>) -> bool {
-    message.reply.starts_with(b"$JS.ACK.")
-}
-
-/// The account that an operation is about.
-fn account_of(core: &Core, remote: &Remote, name: &[u8]) -> Option<Arc<crate::Account>> {
-    if let Scope::One(index) = remote.scope {
-        return core.router.account_at(index);
-    }
-    if core.account.name().as_bytes() == name {
-        return Some(core.account.clone());
-    }
-    core.router.account(std::str::from_utf8(name).ok()?)
-}
-
-/// Whether a message is of the account that the session is in.
-#[inline]
-fn is_of(core: &Core, remote: &Remote, routed: &Routed<'_>) -> bool {
-    match remote.scope {
-        Scope::One(index) => core.account.index() == index,
-        _ => core.account.name().as_bytes() == routed.account,
-    }
-}
-
-/// Goes to the account of the next message; whether there is one.
-fn enter(core: &mut Core, remote: &Remote, name: &[u8]) -> bool {
-    let account = account_of(core, remote, name);
-    account.map(|account| core.account = account).is_some()
-}
-
-fn delivery<'a>(core: &'a Core, remote: &'a Remote, now: std::time::Instant) -> Delivery<'a> {
-    Delivery { behind: Some(&remote.peer), ..core.delivery(false, now) }
-}
-
-fn deliver_all(
-    core: &Core,
-    remote: &Remote,
-    set: &MatchSet,
-    train: &mut Train<'_>,
-    tick: &mut Tick<'_>,
-) -> Sent {
-    let sent = delivery(core, remote, tick.now).run_all(train, set, tick.worker);
-    train.clear();
-    core.router.settle(tick.worker);
-    sent
-}
-
-fn deliver_one(
-    core: &Core,
-    remote: &Remote,
-    set: &MatchSet,
-    routed: &Routed<'_>,
-    tick: &mut Tick<'_>,
-) -> Sent {
-    let groups = Groups::Listed(routed.queues);
-    let sent = delivery(core, remote, tick.now).run(&routed.message, groups, set, tick.worker);
-    core.router.settle(tick.worker);
-    sent
 }
 
 fn send_info(core: &Core, info: &PeerInfo, tick: &mut Tick<'_>) {
@@ -411,37 +270,4 @@ fn introduction(core: &Core, info: &PeerInfo) -> Vec<u8> {
     }
     (news.route_pool_idx, news.route_account) = (0, String::new());
     news.to_json()
-}
-
-fn trace(core: &Core, op: &PeerOp<'_>) {
-    match op {
-        PeerOp::Connect(json) => core.trace(Direction::In, "CONNECT", json),
-        PeerOp::Info(json) => core.trace(Direction::In, "INFO", json),
-        PeerOp::Wanted(interest) => {
-            let weight = interest.weight.to_string();
-            let weight: &[u8] = if interest.queue.is_empty() { b"" } else { weight.as_bytes() };
-            let words = [interest.origin, interest.account, interest.subject, interest.queue, weight];
-            core.trace(Direction::In, "RS+", &super::join(&words));
-        }
-        PeerOp::Unwanted(interest) => {
-            let words = [interest.origin, interest.account, interest.subject, interest.queue];
-            core.trace(Direction::In, "RS-", &super::join(&words));
-        }
-        PeerOp::Msg(routed) => {
-            let m = &routed.message;
-            let mut words = vec![routed.account, m.subject];
-            if !routed.queues.is_empty() {
-                words.push(if m.reply.is_empty() { b"|" } else { b"+" });
-            }
-            words.push(m.reply);
-            words.extend(routed.queues.iter());
-            words.extend([m.header_digits, m.size_digits]);
-            let op = if m.header_len.is_some() { "HMSG" } else { "RMSG" };
-            core.trace(Direction::In, op, &super::join(&words));
-            core.trace(Direction::In, "MSG_PAYLOAD", m.body());
-        }
-        PeerOp::Ping => core.trace(Direction::In, "PING", b""),
-        PeerOp::Pong => core.trace(Direction::In, "PONG", b""),
-        PeerOp::Ok | PeerOp::Err(_) => {}
-    }
 }
