@@ -1,17 +1,11 @@
 //! Clusters of midged and nats-server, in all versions and in every mixture.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use midge_testkit::process::{Process, nats_servers, program};
+use midge_testkit::process::{Process, nats_servers};
 use midge_testkit::raw::{Frame, Raw};
 
-/// In what time what is wanted on one server must be known on all others.
-const CONVERGES: Duration = Duration::from_secs(5);
-
-fn midged() -> PathBuf {
-    program("MIDGED")
-}
+use crate::servers::{message, midged, settled, subscribe, wait_for_interest, wait_for_silence};
 
 /// A member of a cluster that can be started again where it was.
 struct Member {
@@ -106,67 +100,6 @@ fn converge(members: &[Member]) {
             wait_for_interest(&mut here.client(), &subject);
         }
     }
-}
-
-/// Asks until somebody listens.
-#[track_caller]
-fn wait_for_interest(client: &mut Raw, subject: &str) {
-    let until = Instant::now() + CONVERGES;
-    client.send(b"SUB wait.inbox 77\r\n");
-    loop {
-        client.send(format!("PUB {subject} wait.inbox 0\r\n\r\n").as_bytes());
-        if settled(client).is_empty() {
-            break;
-        }
-        assert!(Instant::now() < until, "nobody listens to {subject} after {CONVERGES:?}");
-    }
-    client.send(b"UNSUB 77\r\n");
-}
-
-/// Asks until nobody listens any more.
-#[track_caller]
-fn wait_for_silence(client: &mut Raw, subject: &str) {
-    let until = Instant::now() + CONVERGES;
-    client.send(b"SUB wait.inbox 77\r\n");
-    loop {
-        client.send(format!("PUB {subject} wait.inbox 0\r\n\r\n").as_bytes());
-        if client
-            .sync()
-            .iter()
-            .any(|frame| matches!(frame, Frame::Message(line, _) if line.starts_with("HMSG wait.inbox 77 ")))
-        {
-            break;
-        }
-        assert!(Instant::now() < until, "somebody listens to {subject} after {CONVERGES:?}");
-    }
-    client.send(b"UNSUB 77\r\n");
-}
-
-/// Subscribes on `there` and waits until that is known `here`. What the wait itself has sent is taken away.
-#[track_caller]
-fn subscribe(there: &mut Raw, here: &mut Raw, subject: &str, more: &str) {
-    there.send(format!("SUB {subject} {more}\r\n").as_bytes());
-    there.sync();
-    let literal = subject.replace(['*', '>'], "probe");
-    wait_for_interest(here, &literal);
-    assert_eq!(there.expect_message(), b"", "the probe itself");
-}
-
-/// The next message, whatever else the server says in between.
-#[track_caller]
-fn message(client: &mut Raw) -> Frame {
-    loop {
-        match client.frame() {
-            Some(frame @ Frame::Message(..)) => return frame,
-            Some(Frame::Line(_)) => {}
-            None => panic!("no message before the end"),
-        }
-    }
-}
-
-/// The messages that have come by the time the server has done what it was sent.
-fn settled(client: &mut Raw) -> Vec<Frame> {
-    client.sync().into_iter().filter(|frame| matches!(frame, Frame::Message(..))).collect()
 }
 
 /// Everything that two servers do for each other's clients.

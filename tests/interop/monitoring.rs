@@ -43,7 +43,7 @@ fn unchunked(mut body: &str) -> String {
     whole
 }
 
-fn json(server: &Process, path: &str) -> Value {
+pub(crate) fn json(server: &Process, path: &str) -> Value {
     let (status, body) = get(server.monitor_port().unwrap(), path);
     assert!(status.contains("200"), "{path}: {status} {body}");
     serde_json::from_str(&body).unwrap_or_else(|why| panic!("{path}: {why}\n{body}"))

@@ -1,0 +1,329 @@
+//! Leafnodes and hubs, midged and nats-server as each.
+
+use std::path::{Path, PathBuf};
+
+use midge_testkit::process::{Folder, Process, nats_servers, program};
+use midge_testkit::raw::{Frame, Raw};
+use midge_testkit::tls::Authority;
+
+use crate::servers::{CONVERGES, message, midged, settled, subscribe, wait_for_interest, wait_for_silence};
+
+/// A user of the account that is shared with leafnodes.
+const ACCOUNTS: &str = "accounts { HA { users: [{user: a, pass: x}] }, LA { users: [{user: l, pass: x}] } }";
+
+fn client(server: &Process, user: &str) -> Raw {
+    let mut client = Raw::connect(server.port());
+    client.expect_line("INFO ");
+    let options = r#""verbose":false,"pedantic":false,"headers":true,"no_responders":true"#;
+    let login = if user.is_empty() { String::new() } else { format!(",\"user\":\"{user}\",\"pass\":\"x\"") };
+    client.send(format!("CONNECT {{{options}{login}}}\r\n").as_bytes());
+    client.sync();
+    assert!(!client.is_closed(), "{user}");
+    client
+}
+
+fn hub(program: &Path, more: &str) -> Process {
+    let text = format!("server_name: hub\n{ACCOUNTS}\n{more}");
+    Process::with_config(program, &format!("{text}\nleafnodes {{ listen: \"127.0.0.1:-1\" }}"))
+}
+
+fn leaf(program: &Path, name: &str, remote: &str) -> Process {
+    Process::with_config(
+        program,
+        &format!("server_name: {name}\n{ACCOUNTS}\nleafnodes {{ remotes: [{{ {remote} }}] }}"),
+    )
+}
+
+/// Everything that crosses between an account here and one there.
+fn everything_between(from: &mut Raw, to: &mut Raw, tag: &str) {
+    subscribe(to, from, &format!("{tag}.plain"), "1");
+    subscribe(to, from, &format!("{tag}.*.x"), "2");
+    from.send(
+        format!("PUB {tag}.plain 2\r\np1\r\nPUB {tag}.a.x {tag}.r 2\r\nw1\r\nPUB {tag}.a.y 2\r\nno\r\n")
+            .as_bytes(),
+    );
+    assert_eq!(message(to), Frame::Message(format!("MSG {tag}.plain 1 2"), b"p1".to_vec()));
+    assert_eq!(message(to), Frame::Message(format!("MSG {tag}.a.x 2 {tag}.r 2"), b"w1".to_vec()));
+    // A request with headers, and its reply.
+    from.send(
+        format!(
+            "SUB {tag}.inbox 9\r\nHPUB {tag}.plain {tag}.inbox 21 24\r\nNATS/1.0\r\nK: some\r\n\r\nask\r\n"
+        )
+        .as_bytes(),
+    );
+    let want = format!("HMSG {tag}.plain 1 {tag}.inbox 21 24");
+    assert_eq!(message(to), Frame::Message(want, b"NATS/1.0\r\nK: some\r\n\r\nask".to_vec()));
+    to.send(format!("PUB {tag}.inbox 6\r\nanswer\r\n").as_bytes());
+    assert_eq!(message(from), Frame::Message(format!("MSG {tag}.inbox 9 6"), b"answer".to_vec()));
+    // A queue group: each message to one of two.
+    to.send(format!("SUB {tag}.work g 3\r\nSUB {tag}.work g 4\r\nSUB {tag}.done 5\r\n").as_bytes());
+    to.sync();
+    wait_for_interest(from, &format!("{tag}.done"));
+    assert_eq!(to.expect_message(), b"");
+    from.send(format!("PUB {tag}.work 1\r\nx\r\n").repeat(50).as_bytes());
+    from.send(format!("PUB {tag}.done 0\r\n\r\n").as_bytes());
+    let mut worked = 0;
+    while message(to).line() != format!("MSG {tag}.done 5 0") {
+        worked += 1;
+    }
+    assert_eq!(worked, 50, "{tag}");
+    // A megabyte, and many in order.
+    let large = vec![b'x'; 1024 * 1024];
+    from.send(format!("PUB {tag}.plain {}\r\n", large.len()).as_bytes());
+    from.send(&[&large[..], b"\r\n"].concat());
+    assert!(to.expect_message() == large, "{tag}: a megabyte");
+    let many: String = (0..5000).map(|n| format!("PUB {tag}.plain 8\r\n{n:08}\r\n")).collect();
+    from.send(many.as_bytes());
+    for n in 0..5000 {
+        assert_eq!(to.expect_message(), format!("{n:08}").as_bytes(), "{tag}");
+    }
+    from.send(b"UNSUB 9\r\n");
+    to.send(b"UNSUB 1\r\nUNSUB 2\r\nUNSUB 3\r\nUNSUB 4\r\nUNSUB 5\r\n");
+    to.sync();
+    wait_for_silence(from, &format!("{tag}.plain"));
+    assert_eq!(settled(to), [], "{tag}");
+}
+
+/// A leafnode's account LA and a hub's account HA are one.
+fn shared(hub_program: &Path, leaf_program: &Path) {
+    let hub = hub(hub_program, "");
+    let url = format!("nats-leaf://a:x@127.0.0.1:{}", hub.leafnode_port());
+    let leaf = leaf(leaf_program, "leaf", &format!("url: \"{url}\", account: LA"));
+    let (mut above, mut below) = (client(&hub, "a"), client(&leaf, "l"));
+    everything_between(&mut below, &mut above, "up");
+    everything_between(&mut above, &mut below, "down");
+    // Other accounts are none of the other side's business.
+    let mut other = client(&leaf, "a");
+    other.send(b"SUB up.> 1\r\nSUB down.> 2\r\n");
+    other.sync();
+    above.send(b"PUB down.x 1\r\nx\r\n");
+    below.send(b"PUB up.x 1\r\nx\r\n");
+    (above.sync(), below.sync());
+    assert_eq!(settled(&mut other), []);
+}
+
+/// The hub goes and comes back: all is as before.
+fn hub_restarts(hub_program: &Path, leaf_program: &Path) {
+    let config =
+        |port: &str| format!("server_name: hub\n{ACCOUNTS}\nleafnodes {{ listen: \"127.0.0.1:{port}\" }}");
+    let first = Process::with_config(hub_program, &config("-1"));
+    let port = first.leafnode_port();
+    let url = format!("nats-leaf://a:x@127.0.0.1:{port}");
+    let leaf = leaf(leaf_program, "leaf", &format!("url: \"{url}\", account: LA"));
+    let mut below = client(&leaf, "l");
+    let mut above = client(&first, "a");
+    below.send(b"SUB stays 1\r\n");
+    wait_for_interest(&mut above, "stays");
+    above.send(b"SUB above 1\r\n");
+    wait_for_interest(&mut below, "above");
+    drop(first);
+    wait_for_silence(&mut below, "above");
+    let again = Process::with_config(hub_program, &config(&port.to_string()));
+    let mut above = client(&again, "a");
+    wait_for_interest(&mut above, "stays");
+    everything_between(&mut below, &mut above, "again");
+}
+
+/// A leafnode that is connected to two servers of the hub's cluster hears each message once, and what is done at one is
+/// known at the other.
+fn two_hubs(hub_program: &Path, leaf_program: &Path) {
+    let cluster = |name: &str, routes: &str| {
+        format!(
+            "server_name: {name}\n{ACCOUNTS}\nleafnodes {{ listen: \"127.0.0.1:-1\" }}\ncluster {{ name: HC, listen: \"127.0.0.1:-1\", {routes} }}"
+        )
+    };
+    let one = Process::with_config(hub_program, &cluster("h1", ""));
+    let routes = format!("routes: [\"nats-route://127.0.0.1:{}\"]", one.route_port());
+    let two = Process::with_config(hub_program, &cluster("h2", &routes));
+    let remote =
+        |hub: &Process| format!("url: \"nats-leaf://a:x@127.0.0.1:{}\", account: LA", hub.leafnode_port());
+    let [left, right] =
+        [("left", &one), ("right", &two)].map(|(name, hub)| leaf(leaf_program, name, &remote(hub)));
+    let (mut below, mut beside) = (client(&left, "l"), client(&right, "l"));
+    everything_between(&mut below, &mut beside, "across");
+    everything_between(&mut beside, &mut below, "back");
+    let mut above = client(&two, "a");
+    everything_between(&mut above, &mut below, "far");
+    everything_between(&mut below, &mut above, "near");
+}
+
+/// Whoever is its own hub's hub is told so.
+fn loops(hub_program: &Path, leaf_program: &Path) {
+    let folder = Folder::new("loop");
+    // Each is the other's leafnode: whoever dials second needs a port that is known before.
+    let first = Process::with_config(hub_program, "server_name: one\nleafnodes { listen: \"127.0.0.1:-1\" }");
+    let port = first.leafnode_port();
+    drop(first);
+    let text = format!(
+        "server_name: two\nleafnodes {{ listen: \"127.0.0.1:-1\", remotes: [{{ url: \"nats-leaf://127.0.0.1:{port}\" }}] }}"
+    );
+    let second = Process::start(leaf_program, &["-D", "-c", &folder.file("two.conf", &text)]);
+    let text = format!(
+        "server_name: one\nleafnodes {{ listen: \"127.0.0.1:{port}\", remotes: [{{ url: \"nats-leaf://127.0.0.1:{}\" }}] }}",
+        second.leafnode_port()
+    );
+    let first = Process::start(hub_program, &["-D", "-c", &folder.file("one.conf", &text)]);
+    let found = |server: &Process| server.log().iter().any(|line| line.to_lowercase().contains("loop"));
+    let until = std::time::Instant::now() + CONVERGES * 2;
+    while !(found(&first) || found(&second)) {
+        assert!(std::time::Instant::now() < until, "{:#?} {:#?}", first.log(), second.log());
+        // Something to wait for: each answers once it has done what came before.
+        client(&first, "").sync();
+    }
+    // One of the two connections is enough.
+    let (mut here, mut there) = (client(&first, ""), client(&second, ""));
+    subscribe(&mut there, &mut here, "once", "1");
+    here.send(b"PUB once 1\r\nx\r\n");
+    assert_eq!(there.expect_message(), b"x");
+    assert_eq!(settled(&mut there), []);
+}
+
+/// Certificates, and both orders of greeting and handshake.
+fn over_tls(hub_program: &Path, leaf_program: &Path, first: bool) {
+    let authority = Authority::new();
+    let (server, client_identity) = (authority.server("hub"), authority.client("leaf", "leaf", &[]));
+    let first = if first { ", handshake_first: true" } else { "" };
+    let tls = |cert: &str, key: &str| {
+        format!("tls {{ cert_file: \"{cert}\", key_file: \"{key}\", ca_file: \"{}\"{first}", authority.file())
+    };
+    let hub = Process::with_config(
+        hub_program,
+        &format!(
+            "server_name: hub\n{ACCOUNTS}\nleafnodes {{ listen: \"127.0.0.1:-1\", {}, verify: true }} }}",
+            tls(&server.certificate, &server.key)
+        ),
+    );
+    let remote = format!(
+        "url: \"tls://a:x@127.0.0.1:{}\", account: LA, {} }}",
+        hub.leafnode_port(),
+        tls(&client_identity.certificate, &client_identity.key)
+    );
+    let leaf = leaf(leaf_program, "leaf", &remote);
+    everything_between(&mut client(&leaf, "l"), &mut client(&hub, "a"), "up");
+    everything_between(&mut client(&hub, "a"), &mut client(&leaf, "l"), "down");
+}
+
+/// By a key, and as a user of the leafnodes' own.
+fn by_other_names(hub_program: &Path, leaf_program: &Path, keys: bool) {
+    let key = nkeys::KeyPair::new_user();
+    let (public, seed) = (key.public_key(), key.seed().unwrap());
+    let text = format!(
+        "server_name: hub\naccounts {{ HA {{ users: [{{user: a, pass: x}}, {{nkey: {public}}}] }} }}\nleafnodes {{ listen: \"127.0.0.1:-1\" }}"
+    );
+    let hub = Process::with_config(hub_program, &text);
+    if keys {
+        let remote = format!("url: \"nats-leaf://127.0.0.1:{}\", nkey: \"{seed}\"", hub.leafnode_port());
+        let leaf = leaf(leaf_program, "leaf", &format!("{remote}, account: LA"));
+        everything_between(&mut client(&leaf, "l"), &mut client(&hub, "a"), "key");
+    }
+    let own = format!(
+        "server_name: hub\n{ACCOUNTS}\nleafnodes {{ listen: \"127.0.0.1:-1\", authorization {{ users: [{{user: u, password: p, account: HA}}] }} }}"
+    );
+    let hub = Process::with_config(hub_program, &own);
+    let url =
+        |login: &str| format!("url: \"nats-leaf://{login}@127.0.0.1:{}\", account: LA", hub.leafnode_port());
+    let leaf_two = leaf(leaf_program, "leaf", &url("u:p"));
+    everything_between(&mut client(&leaf_two, "l"), &mut client(&hub, "a"), "own");
+    // And not as anybody else.
+    let wrong = leaf(leaf_program, "wrong", &url("a:x"));
+    wrong.wait_for_line("Authorization Violation");
+}
+
+fn pairs(stock: &PathBuf, with: impl Fn(&Path, &Path)) {
+    let ours = midged();
+    with(&ours, stock);
+    with(stock, &ours);
+}
+
+macro_rules! for_each_version {
+    ($($name:ident $version:expr;)*) => {
+        $(mod $name {
+            use super::*;
+
+            fn stock() -> PathBuf {
+                nats_servers()[$version].clone()
+            }
+
+            #[test]
+            fn accounts_are_shared() {
+                pairs(&stock(), shared);
+            }
+
+            #[test]
+            fn a_hub_goes_and_comes_back() {
+                pairs(&stock(), hub_restarts);
+            }
+
+            #[test]
+            fn leafnodes_meet_through_the_hubs_cluster() {
+                pairs(&stock(), two_hubs);
+            }
+
+            #[test]
+            fn a_loop_is_refused() {
+                pairs(&stock(), loops);
+            }
+
+            #[test]
+            fn certificates_are_shown() {
+                pairs(&stock(), |hub, leaf| over_tls(hub, leaf, false));
+                if $version > 0 {
+                    pairs(&stock(), |hub, leaf| over_tls(hub, leaf, true));
+                }
+            }
+
+            #[test]
+            fn leafnodes_are_known_by_keys_and_by_names() {
+                pairs(&stock(), |hub, leaf| by_other_names(hub, leaf, $version > 0));
+            }
+        })*
+    };
+}
+
+for_each_version! {
+    with_2_9 0;
+    with_2_10 1;
+    with_2_15 2;
+}
+
+#[test]
+fn both_midged() {
+    let ours = midged();
+    shared(&ours, &ours);
+    hub_restarts(&ours, &ours);
+    two_hubs(&ours, &ours);
+    loops(&ours, &ours);
+    over_tls(&ours, &ours, false);
+    over_tls(&ours, &ours, true);
+    by_other_names(&ours, &ours, true);
+}
+
+/// What a hub tells of a leafnode in events and on pages is what nats-server tells.
+#[test]
+fn hubs_tell_of_leafnodes_as_the_original_does() {
+    let told: Vec<(serde_json::Value, serde_json::Value)> = [midged(), program("NATS_SERVER")]
+        .iter()
+        .map(|hub_program| {
+            let text = "server_name: hub\nhttp: \"127.0.0.1:-1\"\naccounts { HA { users: [{user: a, pass: x}] }, $SYS { users: [{user: s, pass: x}] } }\nleafnodes { listen: \"127.0.0.1:-1\", compression: off }";
+            let hub = Process::with_config(hub_program, text);
+            let mut system = client(&hub, "s");
+            system.send(b"SUB $SYS.ACCOUNT.HA.CONNECT 1\r\n");
+            system.sync();
+            let url = format!("url: \"nats-leaf://a:x@127.0.0.1:{}\"", hub.leafnode_port());
+            let leaf = leaf(&midged(), "leaf", &format!("{url}, account: LA"));
+            let event = serde_json::from_slice(&system.expect_message()).unwrap();
+            // What is wanted behind it is known once that of a client is.
+            let mut below = client(&leaf, "l");
+            below.send(b"SUB x 1\r\n");
+            wait_for_interest(&mut client(&hub, "a"), "x");
+            let page = crate::monitoring::json(&hub, "/leafz");
+            (event, page)
+        })
+        .collect();
+    let [(our_event, our_page), (their_event, their_page)] = &told[..] else { panic!() };
+    crate::shape::same_shape("CONNECT", our_event, their_event);
+    for key in ["name", "kind", "user", "acc"] {
+        assert_eq!(our_event["client"][key], their_event["client"][key], "{key}");
+    }
+    crate::shape::same_shape("/leafz", our_page, their_page);
+}
