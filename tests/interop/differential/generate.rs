@@ -65,12 +65,24 @@ struct Maker {
     /// Whether there are queue groups: then all connections take headers, since it must not matter who is chosen.
     queues: bool,
     logins: Vec<String>,
+    /// Whether nothing is said whose outcome depends on how quickly servers tell each other.
+    calm: bool,
     next_sid: u32,
 }
 
 impl Talk {
     /// `logins` are fields of a CONNECT that say who somebody is, right or wrong; none where nobody is asked.
     pub(super) fn generate(seed: u64, logins: &[&str]) -> Self {
+        Self::make(seed, logins, false)
+    }
+
+    /// A talk with several servers, none of whose connections ends, nor any subscription by itself: when the other
+    /// servers hear of that is a matter of time.
+    pub(super) fn between_servers(seed: u64) -> Self {
+        Self::make(seed, &[], true)
+    }
+
+    fn make(seed: u64, logins: &[&str], calm: bool) -> Self {
         let mut dice = Dice::new(seed);
         for _ in 0..4 {
             dice.below(2);
@@ -83,6 +95,7 @@ impl Talk {
             steps: Vec::new(),
             queues,
             logins: logins.iter().map(|login| (*login).to_owned()).collect(),
+            calm,
             next_sid: 1,
         };
         maker.make();
@@ -92,7 +105,7 @@ impl Talk {
 
 impl Maker {
     fn make(&mut self) {
-        let count = 1 + self.dice.below(3);
+        let count = if self.calm { 3 } else { 1 + self.dice.below(3) };
         for _ in 0..count {
             self.connect();
         }
@@ -103,7 +116,7 @@ impl Maker {
                 break;
             }
             let to = self.dice.pick(&open);
-            if self.dice.one_in(14) {
+            if !self.calm && self.dice.one_in(14) {
                 let mut bytes = self.valid(to);
                 bytes.extend(self.broken(to));
                 bytes.extend(b"\r\nPING\r\n");
@@ -309,6 +322,7 @@ impl Maker {
         let sids = &self.connections[to].sids;
         let sid = if sids.is_empty() { "9999".to_owned() } else { sids[self.dice.below(sids.len())].clone() };
         let max = self.dice.pick(&["", "", "1", "2", "3", "0", "x", "-1"]);
+        let max = if self.calm { "" } else { max };
         if max.is_empty() { self.line(&["UNSUB", &sid]) } else { self.line(&["UNSUB", &sid, max]) }
     }
 

@@ -5,6 +5,7 @@
 //! begins. What one connection is told must then be the same, frame by frame; only which member of a queue group
 //! gets a message is free, so those messages are compared over all members.
 
+mod cluster;
 mod generate;
 mod replay;
 

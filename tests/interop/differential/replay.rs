@@ -7,7 +7,8 @@ use serde_json::Value;
 use super::generate::{Step, Talk, is_queued};
 
 /// Fields of an INFO that are each server's own.
-const OWN: [&str; 11] = [
+const OWN: [&str; 12] = [
+    "connect_urls",
     "server_id",
     "server_name",
     "version",
@@ -57,14 +58,25 @@ fn holds(all: &[String], some: &[String]) -> bool {
 }
 
 pub(super) fn replay(talk: &Talk, connect: &dyn Fn() -> Raw) -> Heard {
+    replay_with(talk, &|_| connect(), &mut || {})
+}
+
+/// The same with several servers: `connect` says which one each connection goes to, and `settle` waits until they have
+/// told each other everything.
+pub(super) fn replay_between(talk: &Talk, connect: &dyn Fn(usize) -> Raw, settle: &mut dyn FnMut()) -> Heard {
+    replay_with(talk, connect, &mut || settle())
+}
+
+fn replay_with(talk: &Talk, connect: &dyn Fn(usize) -> Raw, settle: &mut dyn FnMut()) -> Heard {
     let mut raws: Vec<Raw> = Vec::new();
     let mut frames: Vec<Vec<Frame>> = Vec::new();
     // Frames that each connection had before it said its last.
     let mut last: Vec<usize> = Vec::new();
     for step in &talk.steps {
+        settle();
         match step {
             Step::Connect => {
-                let mut raw = connect();
+                let mut raw = connect(raws.len());
                 frames.push(raw.frame().into_iter().collect());
                 last.push(usize::MAX);
                 raws.push(raw);
@@ -83,6 +95,7 @@ pub(super) fn replay(talk: &Talk, connect: &dyn Fn() -> Raw) -> Heard {
             }
         }
     }
+    settle();
     for (raw, frames) in raws.iter_mut().zip(&mut frames) {
         if !raw.is_closed() {
             raw.send(b"PING\r\n");
