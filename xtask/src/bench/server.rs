@@ -38,6 +38,8 @@ pub(crate) enum Setup {
     Plain(&'static str),
     /// TLS must be spoken.
     Tls,
+    /// Two servers of a cluster: whoever subscribes does it on the second.
+    Routed,
 }
 
 /// Keeps the servers' processor from sleeping. Dropped, it ends.
@@ -68,6 +70,8 @@ impl Drop for Awake {
 #[derive(Debug)]
 pub(crate) struct Server {
     running: Running,
+    /// Another member of its cluster, where there is one.
+    second: Option<Process>,
     dialect: Dialect,
     trust: Option<Arc<ClientConfig>>,
 }
@@ -96,7 +100,7 @@ impl Server {
     }
 
     fn start_here(kind: &Kind, setup: Setup) -> Outcome<Self> {
-        let mut trust = None;
+        let (mut trust, mut second) = (None, None);
         let running = match (kind.dialect, setup) {
             (Dialect::Nats, Setup::Plain("")) => Running::Nats(Process::start(&kind.program, &[])),
             (Dialect::Nats, Setup::Plain(config)) => {
@@ -114,9 +118,17 @@ impl Server {
                     format!("tls {{ cert_file: \"{certificate}\", key_file: \"{key}\", timeout: 10 }}");
                 Running::Nats(Process::with_config(&kind.program, &config))
             }
+            (Dialect::Nats, Setup::Routed) => {
+                let config =
+                    |routes: &str| format!("cluster {{ name: bench, listen: \"127.0.0.1:-1\", {routes} }}");
+                let first = Process::with_config(&kind.program, &config(""));
+                let routes = format!("routes: [\"nats-route://127.0.0.1:{}\"]", first.route_port());
+                second = Some(Process::with_config(&kind.program, &config(&routes)));
+                Running::Nats(first)
+            }
             (Dialect::Mqtt | Dialect::Resp, _) => Running::Broker(Broker::start(kind)?),
         };
-        Ok(Self { running, dialect: kind.dialect, trust })
+        Ok(Self { running, second, dialect: kind.dialect, trust })
     }
 
     pub(crate) const fn dialect(&self) -> Dialect {
@@ -137,17 +149,15 @@ impl Server {
         }
     }
 
-    /// Nanoseconds of processor time that all of its threads have had.
+    /// Nanoseconds of processor time that all of its threads have had, and those of the other member.
     pub(crate) fn cpu(&self) -> Outcome<u64> {
-        let folder = format!("/proc/{}/task", self.pid());
-        let fail = |error: io::Error| format!("{folder}: {error}");
-        let mut sum = 0;
-        for task in fs::read_dir(&folder).map_err(fail)?.flatten() {
-            let text = fs::read_to_string(task.path().join("schedstat")).map_err(fail)?;
-            let spent = text.split_whitespace().next().and_then(|word| word.parse::<u64>().ok());
-            sum += spent.ok_or_else(|| format!("{folder}: the kernel keeps no schedstat"))?;
-        }
-        Ok(sum)
+        let second = self.second.as_ref().map(|second| cpu_of(second.pid())).transpose()?;
+        Ok(cpu_of(self.pid())? + second.unwrap_or(0))
+    }
+
+    /// Whether whoever subscribes does it on another server than whoever publishes.
+    pub(crate) const fn is_routed(&self) -> bool {
+        self.second.is_some()
     }
 
     /// Resident bytes.
@@ -177,7 +187,9 @@ impl Server {
     pub(crate) fn client(&self, wanted: &[Wanted]) -> Outcome<Box<dyn Carrier>> {
         let more: Vec<u8> = wanted.iter().flat_map(|wanted| self.dialect.subscribe(wanted)).collect();
         let open = || -> io::Result<Box<dyn Carrier>> {
-            let mut socket = TcpStream::connect(("127.0.0.1", self.port()))?;
+            let second = self.second.as_ref().filter(|_| !wanted.is_empty());
+            let port = second.map_or_else(|| self.port(), Process::port);
+            let mut socket = TcpStream::connect(("127.0.0.1", port))?;
             socket.set_nodelay(true)?;
             socket.set_read_timeout(Some(PATIENCE))?;
             let mut client: Box<dyn Carrier> = match &self.trust {
@@ -199,6 +211,19 @@ impl Server {
         client.write_all(self.dialect.ping())?;
         hear_until(client, |heard| self.dialect.is_answered(heard))
     }
+}
+
+/// Nanoseconds of processor time that all threads of a process have had.
+fn cpu_of(pid: u32) -> Outcome<u64> {
+    let folder = format!("/proc/{}/task", pid);
+    let fail = |error: io::Error| format!("{folder}: {error}");
+    let mut sum = 0;
+    for task in fs::read_dir(&folder).map_err(fail)?.flatten() {
+        let text = fs::read_to_string(task.path().join("schedstat")).map_err(fail)?;
+        let spent = text.split_whitespace().next().and_then(|word| word.parse::<u64>().ok());
+        sum += spent.ok_or_else(|| format!("{folder}: the kernel keeps no schedstat"))?;
+    }
+    Ok(sum)
 }
 
 /// Reads until it is enough.

@@ -98,9 +98,27 @@ impl<'t> Running<'t> {
         let source = Source::new(&server, traffic)?;
         let receivers = Receivers::start(listening, source.acknowledged(server.dialect())?)?;
         let churner = if traffic.churn > 0 { Some(Churner::new(&server)?) } else { None };
+        let mut running = Self { traffic, server, receivers, source, churner };
+        if running.server.is_routed() {
+            running.wait_for_route()?;
+        }
         // What a server tells new clients has come before anything is counted.
-        receivers.wait_until_quiet();
-        Ok(Self { traffic, server, receivers, source, churner })
+        running.receivers.wait_until_quiet();
+        Ok(running)
+    }
+
+    /// Publishes until somebody hears it.
+    fn wait_for_route(&mut self) -> Outcome {
+        self.receivers.wait_until_quiet();
+        let (before, until) = (self.receivers.bytes(), Instant::now() + PATIENCE);
+        while self.receivers.bytes() == before {
+            if Instant::now() > until {
+                return Err("nothing comes by the route".to_owned());
+            }
+            self.source.send(self.traffic, 0.001, None)?;
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// Sends for so many seconds, and waits until everything has arrived.

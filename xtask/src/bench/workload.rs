@@ -124,6 +124,10 @@ const fn all_rounds(figures: &'static [Figure], job: Job) -> Workload {
     Workload { figures, job, rounds: Rounds::All, brokers: false }
 }
 
+const fn routed(figures: &'static [Figure], traffic: Traffic) -> Workload {
+    all_rounds(figures, Job::Traffic(Traffic { setup: Setup::Routed, ..traffic }))
+}
+
 const MANY_RECEIVE: Traffic =
     Traffic { message: |_, _| Said::new("bench.a", 128), receivers: 100, copies: 100, rate: 8000, ..PLAIN };
 
@@ -134,7 +138,7 @@ pub(crate) const NOBODY: Traffic = Traffic { receivers: 0, copies: 0, rate: 1_50
 pub(crate) const ONE_TO_HUNDRED: Traffic = MANY_RECEIVE;
 
 /// Rates are below what the slower NATS server can do on one core, so that all are offered the same.
-pub(crate) const WORKLOADS: [Workload; 31] = [
+pub(crate) const WORKLOADS: [Workload; 33] = [
     traffic(&[cost("W1", "publish 16 B, nobody listens", MESSAGE, 0.3, 0.2)], NOBODY, true),
     traffic(
         &[cost(
@@ -323,6 +327,14 @@ pub(crate) const WORKLOADS: [Workload; 31] = [
             stretch: 1.1,
         }],
         Job::Stalled(Steady { rate: 5000, payload: 1024, receivers: 9 }),
+    ),
+    routed(
+        &[cost("W16", "1:1, 16 B, by a route; both servers", MESSAGE, 0.5, 0.35)],
+        Traffic { rate: 400_000, ..PLAIN },
+    ),
+    routed(
+        &[cost("W16 1:100", "1:100, 128 B, by a route; both servers", DELIVERY, 0.5, 0.35)],
+        MANY_RECEIVE,
     ),
     all_rounds(
         &[cost("W18", "1:1, 1 KiB, TLS", MESSAGE, 0.7, 0.5)],
