@@ -10,6 +10,7 @@ mod credentials;
 mod daemon;
 mod dice;
 mod differential;
+mod hostile;
 mod leafnode;
 mod monitoring;
 mod readme;

@@ -13,7 +13,7 @@ const TARGETS: [(&str, &[&str]); 5] = [
     ("wire", &["client", "server", "route", "leaf", "connect", "subject"]),
     ("conf", &["conf"]),
     ("identity", &["nkey"]),
-    ("router", &["session"]),
+    ("router", &["session", "servers"]),
     ("server", &["websocket", "upgrade", "certificate"]),
 ];
 

@@ -60,7 +60,7 @@ pub enum LeafError {
     #[error("attempted to connect to wrong port")]
     NoHub,
     /// The name of the leafnode's cluster would not stand in the protocol's lines.
-    #[error("cluster name cannot contain spaces or new lines")]
+    #[error("cluster name cannot contain spaces")]
     ClusterName,
     /// No cluster may be called so.
     #[error("cluster name is reserved")]

@@ -38,6 +38,10 @@ impl Grammar for LeafGrammar {
             }
             PeerVerb::LMsg => peer::message(args, form("LMSG", false), limits),
             PeerVerb::HMsg => peer::message(args, form("HMSG", true), limits),
+            // A route's, which have no meaning here.
+            PeerVerb::RSubPlus => Err(WireError::Arguments { op: "RS+" }),
+            PeerVerb::RSubMinus => Err(WireError::Arguments { op: "RS-" }),
+            PeerVerb::RMsg => Err(WireError::Arguments { op: "RMSG" }),
             _ => Ok(Line::Op(peer::plain(verb, args))),
         }
     }

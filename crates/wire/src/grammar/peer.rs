@@ -77,7 +77,7 @@ impl<'a> Rest<'a> {
     }
 }
 
-/// Finds the operation's name that `head` begins with, among those that routes and leafnode connections share.
+/// Finds the operation's name that `head` begins with, among those of routes and leafnode connections.
 pub(super) fn verb(head: &[u8]) -> Found<PeerVerb> {
     let Some(first) = head.first() else { return Found::Partial };
     match first.to_ascii_lowercase() {
@@ -85,6 +85,11 @@ pub(super) fn verb(head: &[u8]) -> Found<PeerVerb> {
             None => Found::Partial,
             Some(b'm') => spelled(head, b"lmsg", PeerVerb::LMsg),
             Some(_) => signed(head, b"ls", PeerVerb::LSubPlus, PeerVerb::LSubMinus),
+        },
+        b'r' => match head.get(1).map(u8::to_ascii_lowercase) {
+            None => Found::Partial,
+            Some(b'm') => spelled(head, b"rmsg", PeerVerb::RMsg),
+            Some(_) => signed(head, b"rs", PeerVerb::RSubPlus, PeerVerb::RSubMinus),
         },
         b'c' => spelled(head, b"connect", PeerVerb::Connect),
         b'i' => spelled(head, b"info", PeerVerb::Info),
@@ -101,7 +106,7 @@ pub(super) fn verb(head: &[u8]) -> Found<PeerVerb> {
 }
 
 /// A name that ends with a plus or a minus.
-pub(super) fn signed(head: &[u8], name: &[u8], plus: PeerVerb, minus: PeerVerb) -> Found<PeerVerb> {
+fn signed(head: &[u8], name: &[u8], plus: PeerVerb, minus: PeerVerb) -> Found<PeerVerb> {
     match (spelled(head, name, plus), head.get(name.len())) {
         (Found::Verb(..), None) => Found::Partial,
         (Found::Verb(..), Some(b'+')) => Found::Verb(plus, name.len() + 1),

@@ -1,7 +1,7 @@
 //! What the servers of one cluster say to each other.
 
 use super::peer::{self, Form, PeerVerb, RoutedHead};
-use super::{Found, Grammar, Line, LineEnds, Shape, spelled};
+use super::{Found, Grammar, Line, LineEnds, Shape};
 use crate::op::{PeerOp, Routed};
 use crate::{Limits, WireError};
 
@@ -16,14 +16,7 @@ impl Grammar for RouteGrammar {
     type Message<'a> = Routed<'a>;
 
     fn verb(head: &[u8]) -> Found<PeerVerb> {
-        match head.first().map(u8::to_ascii_lowercase) {
-            Some(b'r') => match head.get(1).map(u8::to_ascii_lowercase) {
-                None => Found::Partial,
-                Some(b'm') => spelled(head, b"rmsg", PeerVerb::RMsg),
-                Some(_) => peer::signed(head, b"rs", PeerVerb::RSubPlus, PeerVerb::RSubMinus),
-            },
-            _ => peer::verb(head),
-        }
+        peer::verb(head)
     }
 
     fn shape(verb: PeerVerb) -> Shape {
