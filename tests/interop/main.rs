@@ -5,6 +5,7 @@ mod access;
 mod bad_input;
 mod clients;
 mod cluster;
+mod cluster_rules;
 mod configuration;
 mod credentials;
 mod daemon;

@@ -166,14 +166,17 @@ impl Cluster {
     #[must_use]
     pub fn routes(&self, router: &Router, subscriptions: bool) -> Vec<RouteSnapshot> {
         let state = self.state.lock();
-        let snapshot = |member: &Member, remote: &Remote, account: Option<&String>| RouteSnapshot {
-            id: member.info.server_id.clone(),
-            name: member.info.server_name.clone(),
-            conn: remote.conn.clone(),
-            account: account.cloned(),
-            dialled: remote.dialled,
-            subscription_count: remote.subs.lock().len(),
-            subscriptions: if subscriptions { router.wanted_behind(remote) } else { Vec::new() },
+        let snapshot = |member: &Member, remote: &Remote, account: Option<&String>| {
+            let (subscription_count, subscriptions) = router.wanted_behind(remote, subscriptions);
+            RouteSnapshot {
+                id: member.info.server_id.clone(),
+                name: member.info.server_name.clone(),
+                conn: remote.conn.clone(),
+                account: account.cloned(),
+                dialled: remote.dialled,
+                subscription_count,
+                subscriptions,
+            }
         };
         let routes = state.members.values().flat_map(|member| {
             let pooled = member.slots.iter().flatten().map(move |remote| snapshot(member, remote, None));

@@ -169,16 +169,19 @@ impl Leaves {
     #[must_use]
     pub fn all(&self, router: &Router, subscriptions: bool) -> Vec<LeafSnapshot> {
         let state = self.state.lock();
-        let snapshot = |Entry { remote, who }: &Entry| LeafSnapshot {
-            id: who.id.clone(),
-            name: who.name.clone(),
-            conn: remote.conn.clone(),
-            account: remote.conn.grant().account.name().clone(),
-            is_spoke: remote.kind() == Kind::Spoke,
-            dialled: remote.dialled,
-            isolated: remote.manner.isolated,
-            subscription_count: remote.subs.lock().len(),
-            subscriptions: if subscriptions { router.wanted_behind(remote) } else { Vec::new() },
+        let snapshot = |Entry { remote, who }: &Entry| {
+            let (subscription_count, subscriptions) = router.wanted_behind(remote, subscriptions);
+            LeafSnapshot {
+                id: who.id.clone(),
+                name: who.name.clone(),
+                conn: remote.conn.clone(),
+                account: remote.conn.grant().account.name().clone(),
+                is_spoke: remote.kind() == Kind::Spoke,
+                dialled: remote.dialled,
+                isolated: remote.manner.isolated,
+                subscription_count,
+                subscriptions,
+            }
         };
         state.all.iter().map(snapshot).collect()
     }

@@ -61,6 +61,18 @@ impl Authority {
         self.issue(name, params)
     }
 
+    /// A certificate for 127.0.0.1 and localhost, for a server that is another one's client, too.
+    ///
+    /// # Panics
+    /// The files cannot be written.
+    #[must_use]
+    pub fn member(&self, name: &str) -> Identity {
+        let mut params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        self.issue(name, params)
+    }
+
     /// A certificate for a client: its common name, and names beside that.
     ///
     /// # Panics

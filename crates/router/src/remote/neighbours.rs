@@ -184,8 +184,8 @@ impl Router {
         self.neighbours().origins.name(origin)
     }
 
-    /// What is wanted behind another server's connection.
-    pub(crate) fn wanted_behind(&self, remote: &Remote) -> Vec<SubSnapshot> {
+    /// What is wanted behind another server's connection, if that is asked for, and how much it is in any case.
+    pub(crate) fn wanted_behind(&self, remote: &Remote, list: bool) -> (usize, Vec<SubSnapshot>) {
         let subs = remote.subs.lock();
         let snapshot = |wanted: Wanted<'_>| SubSnapshot {
             subject: wanted.subject.to_vec(),
@@ -194,7 +194,7 @@ impl Router {
             delivered: 0,
             max: 0,
         };
-        subs.iter().map(snapshot).collect()
+        (subs.len(), if list { subs.iter().map(snapshot).collect() } else { Vec::new() })
     }
 
     /// Forgets another server's connection, and all that is wanted behind it.

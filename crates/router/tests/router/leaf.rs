@@ -150,6 +150,8 @@ fn messages_and_interest_cross_both_ways() {
     let mut client = house.peer("SUB here 1\r\nSUB work g 2\r\n");
     assert_eq!(house.told(&leaf), "LS+ here\r\nLS+ work g 1\r\n");
     house.say(&mut leaf, "LS+ there\r\nLS+ far g 2\r\n");
+    let all = house.router.leaves().unwrap().all(&house.router, true);
+    assert_eq!((all[0].subscription_count, all[0].subscriptions.len()), (2, 2));
     house.say(
         &mut client,
         "PUB there 1\r\nx\r\nHPUB there r 12 13\r\nNATS/1.0\r\n\r\ny\r\nPUB far r 1\r\nz\r\n",

@@ -90,7 +90,12 @@ fn whoever_comes_is_greeted_and_told_what_is_wanted() {
     assert!(
         matches!(&news(&mut peer)[..], [RouteNews::Joined { id, open, .. }] if id == "THEM" && open.is_empty())
     );
-    let routes = house.router.cluster().unwrap().routes(&house.router, false);
+    house.say(&mut peer, "RS+ $G wanted\r\n");
+    let routes = house.router.cluster().unwrap().routes(&house.router, true);
+    assert_eq!(
+        (routes[0].subscription_count, routes[0].subscriptions[0].subject.as_slice()),
+        (1, &b"wanted"[..])
+    );
     assert!(matches!(&routes[..], [route] if route.name == "them" && route.dialled.is_none()));
 }
 
