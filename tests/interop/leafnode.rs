@@ -98,7 +98,8 @@ fn shared(hub_program: &Path, leaf_program: &Path) {
     other.sync();
     above.send(b"PUB down.x 1\r\nx\r\n");
     below.send(b"PUB up.x 1\r\nx\r\n");
-    (above.sync(), below.sync());
+    above.sync();
+    below.sync();
     assert_eq!(settled(&mut other), []);
 }
 
@@ -203,6 +204,25 @@ fn over_tls(hub_program: &Path, leaf_program: &Path, first: bool) {
     everything_between(&mut client(&hub, "a"), &mut client(&leaf, "l"), "down");
 }
 
+/// In WebSocket messages, with and without TLS.
+fn over_websocket(hub_program: &Path, leaf_program: &Path, secure: bool) {
+    let authority = Authority::new();
+    let identity = authority.server("hub");
+    let tls = if secure {
+        format!("tls {{ cert_file: \"{}\", key_file: \"{}\" }}", identity.certificate, identity.key)
+    } else {
+        "no_tls: true".to_owned()
+    };
+    let hub = hub(hub_program, &format!("websocket {{ listen: \"127.0.0.1:-1\", {tls} }}"));
+    let scheme = if secure { "wss" } else { "ws" };
+    let trust = if secure { format!(", tls {{ ca_file: \"{}\" }}", authority.file()) } else { String::new() };
+    let remote =
+        format!("url: \"{scheme}://a:x@127.0.0.1:{}\", account: LA{trust}", hub.websocket_port().unwrap());
+    let leaf = leaf(leaf_program, "leaf", &remote);
+    everything_between(&mut client(&leaf, "l"), &mut client(&hub, "a"), "up");
+    everything_between(&mut client(&hub, "a"), &mut client(&leaf, "l"), "down");
+}
+
 /// By a key, and as a user of the leafnodes' own.
 fn by_other_names(hub_program: &Path, leaf_program: &Path, keys: bool) {
     let key = nkeys::KeyPair::new_user();
@@ -229,7 +249,7 @@ fn by_other_names(hub_program: &Path, leaf_program: &Path, keys: bool) {
     wrong.wait_for_line("Authorization Violation");
 }
 
-fn pairs(stock: &PathBuf, with: impl Fn(&Path, &Path)) {
+fn pairs(stock: &Path, with: impl Fn(&Path, &Path)) {
     let ours = midged();
     with(&ours, stock);
     with(stock, &ours);
@@ -273,6 +293,12 @@ macro_rules! for_each_version {
             }
 
             #[test]
+            fn websocket_carries_it() {
+                pairs(&stock(), |hub, leaf| over_websocket(hub, leaf, false));
+                pairs(&stock(), |hub, leaf| over_websocket(hub, leaf, true));
+            }
+
+            #[test]
             fn leafnodes_are_known_by_keys_and_by_names() {
                 pairs(&stock(), |hub, leaf| by_other_names(hub, leaf, $version > 0));
             }
@@ -296,6 +322,8 @@ fn both_midged() {
     over_tls(&ours, &ours, false);
     over_tls(&ours, &ours, true);
     by_other_names(&ours, &ours, true);
+    over_websocket(&ours, &ours, false);
+    over_websocket(&ours, &ours, true);
 }
 
 /// What a hub tells of a leafnode in events and on pages is what nats-server tells.

@@ -25,7 +25,7 @@ use crate::leafnode::{self, Hub, LeafDuty};
 use crate::options::ConnectionType;
 use crate::server::Server;
 use crate::tls::Upgrade;
-use crate::websocket;
+use crate::websocket::{self, Asked};
 
 /// Accepted connections that wait for a shard. The acceptor waits when there are more.
 const WAITING: usize = 256;
@@ -141,8 +141,12 @@ async fn run(server: Arc<Server>, mut receiver: mpsc::Receiver<Accepted>, load: 
                     server.clone(),
                     stream,
                     peer,
-                    move |io, peer, carrier| {
-                        sit(pipe::connection(ours, host, (&peer, Some(carrier)), io));
+                    move |Asked { socket, peer, carrier, leafnode }| {
+                        if leafnode {
+                            sit(pipe::leaf(ours, host, (&peer, carrier), socket));
+                        } else {
+                            sit(pipe::connection(ours, host, (&peer, Some(carrier)), socket));
+                        }
                     },
                 ));
             }
@@ -223,16 +227,14 @@ fn route(
 /// Runs a connection of a leafnode.
 fn spoke(server: &Arc<Server>, host: ShardHost, peer: &str, stream: tokio::net::TcpStream) {
     let setup = server.setup();
-    let max_traced = setup.options.log.max_traced;
-    let duty = LeafDuty::new(None);
     let Some(tls) = &setup.leafnode_tls else {
-        let streams = socket::split(stream, max_traced);
+        let streams = socket::split(stream, setup.options.log.max_traced);
+        let duty = LeafDuty::new(None);
         return sit(Connection::leaf(server.clone(), host, (peer, None), (None, duty), streams));
     };
     let carrier = Arc::new(Carrier::new(ConnectionType::Standard));
     let stream = Upgrade::new(stream, tls.clone(), carrier.clone());
-    let streams = pipe::split(stream, max_traced);
-    sit(Connection::leaf(server.clone(), host, (peer, Some(carrier)), (None, duty), streams));
+    sit(pipe::leaf(server.clone(), host, (peer, carrier), stream));
 }
 
 /// Runs a connection to a hub.

@@ -237,6 +237,7 @@ fn url_of(info: &PeerInfo) -> Option<ServerUrl> {
         scheme,
         host: host.to_owned(),
         port: info.port,
+        path: String::new(),
         user: None,
         password: None,
     })

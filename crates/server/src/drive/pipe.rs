@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use midge_router::{Client, Direction, Owner, Worker};
+use midge_router::{Client, Direction, Leaf, Owner, Worker};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf, WriteHalf};
 
 use super::{Alarm, Connection, Host, Inlet, Outlet, Signal};
 use crate::carrier::Carrier;
+use crate::leafnode::LeafDuty;
 use crate::server::Server;
 use crate::talk::Tracer;
 
@@ -27,13 +28,34 @@ where
     connection(server, host, (peer, None), io).await;
 }
 
-/// Drives a client on `io`, of which more is known than its address.
-pub(crate) async fn drive_carried<T>(server: Arc<Server>, io: T, peer: &str, carrier: Arc<Carrier>)
-where
+/// Drives a client on `io`, of which more is known than its address, or a leafnode.
+pub(crate) async fn drive_carried<T>(
+    server: Arc<Server>,
+    io: T,
+    peer: &str,
+    (carrier, leafnode): (Arc<Carrier>, bool),
+) where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let host = PipeHost(server.driven_worker());
+    if leafnode {
+        return leaf(server, host, (peer, carrier), io).await;
+    }
     connection(server, host, (peer, Some(carrier)), io).await;
+}
+
+/// A leafnode's connection over `io`, run by whoever has that host.
+pub(crate) fn leaf<H: Host, T>(
+    server: Arc<Server>,
+    host: H,
+    (peer, carrier): (&str, Arc<Carrier>),
+    io: T,
+) -> Connection<H, PipeInlet<T>, PipeOutlet<T>, Leaf>
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let streams = split(io, server.setup().options.log.max_traced);
+    Connection::leaf(server, host, (peer, Some(carrier)), (None, LeafDuty::new(None)), streams)
 }
 
 /// A client's connection over `io`, run by whoever has that host.

@@ -17,6 +17,7 @@ use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error};
 
+use super::hub::is_websocket;
 use super::{Hub, Known, Outcome};
 use crate::options::{LeafRemote, ServerUrl};
 use crate::server::Server;
@@ -74,6 +75,10 @@ fn addresses(remote: &LeafRemote, known: &Known, at: usize) -> Vec<ServerUrl> {
     let mut urls = remote.urls.clone();
     let Some(first) = remote.urls.first() else { return urls };
     for text in known.lock().get(&at).into_iter().flatten() {
+        // What a hub tells of are no WebSocket ports.
+        if is_websocket(first) {
+            break;
+        }
         let Ok(heard) = ServerUrl::parse(&format!("{}://{text}", first.scheme), first.port) else { continue };
         if !urls.iter().any(|url| url.address() == heard.address()) {
             // One is there whom one is at the others.

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::Outcome;
 use crate::options::{HandshakeFirst, ServerUrl, TlsOptions};
 use crate::tls::ClientTls;
+use crate::websocket;
 
 /// Most bytes of a greeting.
 const MOST_GREETING: usize = 64 * 1024;
@@ -55,6 +56,17 @@ pub(crate) type HubStream = Greeted<Box<dyn Stream>>;
 /// The hub does not greet, or there is no TLS with it.
 pub(crate) async fn open(hub: &Hub, mut stream: TcpStream) -> io::Result<HubStream> {
     let tls = |options: &TlsOptions| ClientTls::new(options).map_err(io::Error::other);
+    if is_websocket(&hub.url) {
+        let (address, path) = (hub.url.address(), format!("{}/leafnode", hub.url.path));
+        let io: Box<dyn Stream> = if hub.url.scheme == "wss" {
+            let options = hub.tls.clone().unwrap_or_default();
+            let io = tls(&options)?.connect(&hub.url.host, stream).await?;
+            Box::new(websocket::ask(io, &address, &path).await?)
+        } else {
+            Box::new(websocket::ask(stream, &address, &path).await?)
+        };
+        return Ok(Greeted { first: Vec::new(), used: 0, io });
+    }
     let first = hub.tls.as_ref().filter(|tls| tls.first != HandshakeFirst::Never);
     if let Some(options) = first {
         let io: Box<dyn Stream> = Box::new(tls(options)?.connect(&hub.url.host, stream).await?);
@@ -70,6 +82,11 @@ pub(crate) async fn open(hub: &Hub, mut stream: TcpStream) -> io::Result<HubStre
     let options = hub.tls.clone().unwrap_or_default();
     let io = tls(&options)?.connect(&hub.url.host, stream).await?;
     Ok(Greeted { first: greeting, used: 0, io: Box::new(io) })
+}
+
+/// Whether a hub is reached by WebSocket.
+pub(super) fn is_websocket(url: &ServerUrl) -> bool {
+    matches!(url.scheme.as_str(), "ws" | "wss")
 }
 
 /// A line, byte by byte: what follows it may be TLS's.

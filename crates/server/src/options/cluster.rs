@@ -95,6 +95,8 @@ pub struct ServerUrl {
     pub host: String,
     /// The port.
     pub port: u16,
+    /// The path, without a slash at its end; empty for none.
+    pub path: String,
     /// The user, if one is named.
     pub user: Option<String>,
     /// The password, if there is one.
@@ -130,6 +132,7 @@ impl ServerUrl {
             scheme: scheme.to_owned(),
             host: host.to_owned(),
             port: authority.port_u16().unwrap_or(port),
+            path: uri.path().trim_end_matches('/').to_owned(),
             user,
             password: password.map(Secret::new),
         })

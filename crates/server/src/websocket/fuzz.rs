@@ -12,8 +12,13 @@ use crate::server::Server;
 
 /// A WebSocket whose manner is in the lowest bits.
 pub(crate) fn socket<T>(io: T, manner: u8) -> WebSocket<T> {
-    let manner =
-        Manner { compresses: manner & 1 != 0, masked: manner & 2 != 0, most_frame: None, fragments: true };
+    let manner = Manner {
+        compresses: manner & 1 != 0,
+        masks: false,
+        masked: manner & 2 != 0,
+        most_frame: None,
+        fragments: true,
+    };
     WebSocket::new(io, manner, Arc::new(Carrier::new(ConnectionType::WebSocket)))
 }
 

@@ -3,6 +3,7 @@
 //! HTTP is hyper's, frames are soketto's, compression is flate2's. What is refused, and how, is nats-server 2.15's
 //! (`server/websocket.go`).
 
+mod ask;
 #[cfg(fuzzing)]
 pub(crate) mod fuzz;
 mod request;
@@ -26,6 +27,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, error};
 
+pub(crate) use ask::ask;
 pub(crate) use stream::WebSocket;
 
 use self::stream::Manner;
@@ -46,13 +48,25 @@ struct Promise {
     upgrade: OnUpgrade,
     manner: Manner,
     carrier: Arc<Carrier>,
+    /// Whether a leafnode asked, and no client.
+    leafnode: bool,
     /// The peer as log lines name it.
     peer: String,
 }
 
+/// A WebSocket, and whose it is.
+pub(crate) struct Asked {
+    pub(crate) socket: Socket,
+    /// The peer as log lines name it.
+    pub(crate) peer: String,
+    pub(crate) carrier: Arc<Carrier>,
+    /// Whether it is a leafnode's, and no client's.
+    pub(crate) leafnode: bool,
+}
+
 impl Promise {
     /// The WebSocket, once the answer has been written.
-    async fn socket(self) -> Option<(Socket, String, Arc<Carrier>)> {
+    async fn socket(self) -> Option<Asked> {
         let upgraded = match self.upgrade.await {
             Ok(upgraded) => upgraded,
             Err(why) => {
@@ -61,14 +75,14 @@ impl Promise {
             }
         };
         let socket = WebSocket::new(TokioIo::new(upgraded), self.manner, self.carrier.clone());
-        Some((socket, self.peer, self.carrier))
+        Some(Asked { socket, peer: self.peer, carrier: self.carrier, leafnode: self.leafnode })
     }
 }
 
 /// Speaks HTTP with whoever connected to the WebSocket port, and hands its WebSocket to `run`.
 pub(crate) async fn serve<R>(server: Arc<Server>, stream: tokio::net::TcpStream, peer: SocketAddr, run: R)
 where
-    R: FnOnce(Socket, String, Arc<Carrier>),
+    R: FnOnce(Asked),
 {
     let setup = server.setup();
     let patience = setup.options.websocket.handshake_timeout.unwrap_or(PATIENCE);
@@ -96,7 +110,7 @@ async fn speak<T, R>(
     run: R,
 ) where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    R: FnOnce(Socket, String, Arc<Carrier>),
+    R: FnOnce(Asked),
 {
     let secure = facts.is_some();
     let facts = RefCell::new(facts);
@@ -120,9 +134,9 @@ async fn speak<T, R>(
     }
     let promise = promise.borrow_mut().take();
     if let Some(promise) = promise
-        && let Some((socket, peer, carrier)) = promise.socket().await
+        && let Some(asked) = promise.socket().await
     {
-        run(socket, peer, carrier);
+        run(asked);
     }
 }
 
@@ -134,12 +148,22 @@ fn answer<B>(
     secure: Option<bool>,
 ) -> (Response<Body>, Option<Promise>) {
     let setup = server.setup();
-    match request::check(&setup.options.websocket, request, secure) {
+    match request::check(&setup.options.websocket, request, (secure, setup.options.leafnodes.port.is_some()))
+    {
         Ok(accepted) => {
             let carrier = Arc::new(Carrier::websocket(accepted.cookies, accepted.forwarded_for));
             let peer = peer.to_owned();
             let upgrade = hyper::upgrade::on(request);
-            (accepted.response, Some(Promise { upgrade, manner: accepted.manner, carrier, peer }))
+            (
+                accepted.response,
+                Some(Promise {
+                    upgrade,
+                    manner: accepted.manner,
+                    carrier,
+                    leafnode: accepted.leafnode,
+                    peer,
+                }),
+            )
         }
         Err(refused) => {
             error!("{peer} - websocket handshake error: {refused}");
@@ -161,8 +185,8 @@ impl Server {
         if let Some(promise) = promise {
             let server = self.clone();
             tokio::spawn(async move {
-                if let Some((socket, peer, carrier)) = promise.socket().await {
-                    pipe::drive_carried(server, socket, &peer, carrier).await;
+                if let Some(Asked { socket, peer, carrier, leafnode }) = promise.socket().await {
+                    pipe::drive_carried(server, socket, &peer, (carrier, leafnode)).await;
                 }
             });
         }

@@ -25,6 +25,8 @@ const NO_MASKING: HeaderName = HeaderName::from_static("nats-no-masking");
 pub(super) struct Accepted {
     pub(super) response: Response<Body>,
     pub(super) manner: Manner,
+    /// Whether a leafnode asks, and no client.
+    pub(super) leafnode: bool,
     pub(super) cookies: CookieValues,
     /// Whom a proxy says that it forwards, for log lines only.
     pub(super) forwarded_for: Option<IpAddr>,
@@ -58,18 +60,20 @@ impl Refused {
     }
 }
 
-/// Looks at a request in nats-server's order (`wsUpgrade`). `secure` says whether it came by TLS, if that is known.
+/// Looks at a request in nats-server's order (`wsUpgrade`). `secure` says whether it came by TLS, if that is known, and
+/// `leafnodes` whether any may come.
 pub(super) fn check<B>(
     options: &WebSocketOptions,
     request: &Request<B>,
-    secure: Option<bool>,
+    (secure, leafnodes): (Option<bool>, bool),
 ) -> Result<Accepted, Refused> {
     let bad = |why: &str| Refused::new(StatusCode::BAD_REQUEST, why);
     let headers = request.headers();
     if request.uri().path().ends_with("/mqtt") {
         return Err(Refused::new(StatusCode::NOT_FOUND, "mqtt websocket endpoint not enabled"));
     }
-    if request.uri().path().ends_with("/leafnode") {
+    let leafnode = request.uri().path().ends_with("/leafnode");
+    if leafnode && !leafnodes {
         return Err(Refused::new(StatusCode::NOT_FOUND, "leafnode websocket endpoint not enabled"));
     }
     if request.method() != Method::GET {
@@ -100,6 +104,7 @@ pub(super) fn check<B>(
     Ok(Accepted {
         response: switching(options, key, manner),
         manner,
+        leafnode,
         cookies: cookies(&options.cookies, headers),
         forwarded_for: text(headers, &HeaderName::from_static("x-forwarded-for")).trim().parse().ok(),
     })
@@ -165,10 +170,16 @@ fn manner(options: &WebSocketOptions, headers: &HeaderMap) -> Manner {
     let is_safari = agent.contains("Version/") && agent.contains("Safari/");
     Manner {
         compresses,
+        masks: false,
         masked: !text(headers, &NO_MASKING).eq_ignore_ascii_case("true"),
         most_frame: is_browser.then_some(BROWSER_FRAME),
         fragments: !is_safari,
     }
+}
+
+/// What a key is answered with.
+pub(super) fn accepted_key(key: &str) -> String {
+    BASE64.encode(&Sha1::new().chain_update(key).chain_update(KEY_SUFFIX).finalize())
 }
 
 fn switching(options: &WebSocketOptions, key: &str, manner: Manner) -> Response<Body> {
@@ -177,8 +188,7 @@ fn switching(options: &WebSocketOptions, key: &str, manner: Manner) -> Response<
     let headers = response.headers_mut();
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    let accept = BASE64.encode(&Sha1::new().chain_update(key).chain_update(KEY_SUFFIX).finalize());
-    if let Ok(accept) = HeaderValue::try_from(accept) {
+    if let Ok(accept) = HeaderValue::try_from(accepted_key(key)) {
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     }
     if manner.compresses {
@@ -239,12 +249,12 @@ mod tests {
     }
 
     fn refused(options: &WebSocketOptions, more: &[(&str, &str)]) -> String {
-        check(options, &request(more), Some(false)).unwrap_err().why
+        check(options, &request(more), (Some(false), false)).unwrap_err().why
     }
 
     #[test]
     fn a_request_is_answered_as_the_standard_says() {
-        let accepted = check(&WebSocketOptions::default(), &request(&[]), Some(false)).unwrap();
+        let accepted = check(&WebSocketOptions::default(), &request(&[]), (Some(false), false)).unwrap();
         let headers = accepted.response.headers();
         // The example of RFC 6455, section 1.3.
         assert_eq!(headers["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
@@ -265,32 +275,50 @@ mod tests {
             assert_eq!(refused(&options, &[more]), why, "{more:?}");
         }
         let post = Request::builder().method("POST").uri("/").body(()).unwrap();
-        assert_eq!(check(&options, &post, Some(false)).unwrap_err().status, StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(
+            check(&options, &post, (Some(false), false)).unwrap_err().status,
+            StatusCode::METHOD_NOT_ALLOWED
+        );
         for path in ["/mqtt", "/leafnode"] {
             let other = Request::builder().uri(path).body(()).unwrap();
-            assert_eq!(check(&options, &other, Some(false)).unwrap_err().status, StatusCode::NOT_FOUND);
+            assert_eq!(
+                check(&options, &other, (Some(false), false)).unwrap_err().status,
+                StatusCode::NOT_FOUND
+            );
         }
     }
 
     #[test]
     fn pages_come_from_allowed_origins() {
         let same = WebSocketOptions { same_origin: true, ..WebSocketOptions::default() };
-        assert!(check(&same, &request(&[("origin", "http://h:8080")]), Some(false)).is_ok());
-        assert!(check(&same, &request(&[]), Some(false)).is_ok(), "who is no page has no origin");
+        assert!(check(&same, &request(&[("origin", "http://h:8080")]), (Some(false), false)).is_ok());
+        assert!(check(&same, &request(&[]), (Some(false), false)).is_ok(), "who is no page has no origin");
         for other in ["http://h", "https://h:8080", "http://evil:8080", "null"] {
             assert!(refused(&same, &[("origin", other)]).starts_with("origin not allowed"), "{other}");
         }
         for (page, is_same) in [("https://h:8080", true), ("http://h:8080", true), ("https://h", false)] {
-            let result = check(&same, &request(&[("origin", page)]), None);
+            let result = check(&same, &request(&[("origin", page)]), (None, false));
             assert_eq!(result.is_ok(), is_same, "{page}, with or without TLS");
         }
         let list = vec!["https://Example.com".to_owned()];
         let listed = WebSocketOptions { allowed_origins: list, ..WebSocketOptions::default() };
-        assert!(check(&listed, &request(&[("origin", "https://example.com:443")]), Some(false)).is_ok());
+        assert!(
+            check(&listed, &request(&[("origin", "https://example.com:443")]), (Some(false), false)).is_ok()
+        );
         assert_eq!(
             refused(&listed, &[("origin", "http://example.com")]),
             "origin not allowed: not in the allowed list"
         );
+    }
+
+    #[test]
+    fn leafnodes_are_told_from_clients_by_the_path() {
+        for (path, leafnode) in [("/", false), ("/leafnode", true), ("/behind/a/proxy/leafnode", true)] {
+            let mut asked = request(&[]);
+            *asked.uri_mut() = path.parse().unwrap();
+            let accepted = check(&WebSocketOptions::default(), &asked, (Some(false), true)).unwrap();
+            assert_eq!(accepted.leafnode, leafnode, "{path}");
+        }
     }
 
     #[test]
@@ -306,13 +334,18 @@ mod tests {
                 ("nats-no-masking", "true"),
                 ("x-forwarded-for", "10.0.0.1"),
             ]),
-            Some(false),
+            (Some(false), false),
         );
         let accepted = accepted.unwrap();
         assert_eq!((accepted.cookies.user.as_str(), accepted.cookies.password.as_str()), ("bob", "hush"));
         assert_eq!(accepted.response.headers()["sec-websocket-extensions"], DEFLATE);
-        let manner =
-            Manner { compresses: true, masked: false, most_frame: Some(BROWSER_FRAME), fragments: true };
+        let manner = Manner {
+            compresses: true,
+            masks: false,
+            masked: false,
+            most_frame: Some(BROWSER_FRAME),
+            fragments: true,
+        };
         assert_eq!((accepted.manner, accepted.forwarded_for), (manner, Some("10.0.0.1".parse().unwrap())));
     }
 }

@@ -1,5 +1,6 @@
 //! Frames around a byte stream.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub(super) struct Manner {
     pub(super) compresses: bool,
     /// Whether the peer masks what it sends, as it must unless both agreed on otherwise.
     pub(super) masked: bool,
+    /// Whether what is sent is masked: it is by those who asked for the WebSocket.
+    pub(super) masks: bool,
     /// Most bytes in a frame; `None` for any.
     pub(super) most_frame: Option<usize>,
     /// Whether a compressed message may be cut into frames.
@@ -135,9 +138,8 @@ impl<T> WebSocket<T> {
             self.sent = 0;
         }
         let mut header = Header::new(code);
-        header.set_fin(true).set_payload_len(body.len());
-        self.out.extend_from_slice(self.codec.encode_header(&header));
-        self.out.extend_from_slice(body);
+        header.set_fin(true);
+        self.put(header, body);
     }
 
     /// Takes one whole header apart; whether there was one.
@@ -443,9 +445,22 @@ impl<T> WebSocket<T> {
 
     fn data(&mut self, code: OpCode, piece: &[u8], (last, compressed): (bool, bool)) {
         let mut header = Header::new(code);
-        header.set_fin(last).set_rsv1(compressed).set_payload_len(piece.len());
+        header.set_fin(last).set_rsv1(compressed);
+        self.put(header, piece);
+    }
+
+    /// Puts a frame on its way.
+    fn put(&mut self, mut header: Header, body: &[u8]) {
+        header.set_payload_len(body.len());
+        if self.manner.masks {
+            header.set_masked(true).set_mask(RandomState::new().hash_one(body.len()) as u32);
+        }
         self.out.extend_from_slice(self.codec.encode_header(&header));
-        self.out.extend_from_slice(piece);
+        let start = self.out.len();
+        self.out.extend_from_slice(body);
+        if self.manner.masks {
+            Codec::apply_mask(&header, self.out.get_mut(start..).unwrap_or_default());
+        }
     }
 }
 

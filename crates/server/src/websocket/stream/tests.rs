@@ -3,7 +3,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use super::*;
 use crate::options::ConnectionType;
 
-const PLAIN: Manner = Manner { compresses: false, masked: true, most_frame: None, fragments: true };
+const PLAIN: Manner =
+    Manner { compresses: false, masks: false, masked: true, most_frame: None, fragments: true };
 const PACKED: Manner = Manner { compresses: true, ..PLAIN };
 
 fn pair(manner: Manner) -> (WebSocket<DuplexStream>, DuplexStream) {
@@ -164,6 +165,29 @@ fn what_is_written_is_framed() {
     assert!(packed[0] == 0xc2 && packed.len() < 200);
     let cut = written(Manner { most_frame: Some(8), ..PACKED }, &[b'x'; 5000]);
     assert_eq!((cut[0], cut[10]), (0x42, if cut[11] == 8 { 0x00 } else { 0x80 }));
+}
+
+#[test]
+fn who_asked_masks_and_who_was_asked_does_not() {
+    run(async {
+        let (ours, theirs) = duplex(1 << 20);
+        let asking = Manner { masks: true, masked: false, ..PLAIN };
+        let carrier = || Arc::new(Carrier::new(ConnectionType::WebSocket));
+        let mut asking = WebSocket::new(ours, asking, carrier());
+        let mut asked = WebSocket::new(theirs, PLAIN, carrier());
+        for size in [1, 125, 126, 70_000] {
+            let sent: Vec<u8> = (0..size).map(|n| n as u8).collect();
+            let mut heard = vec![0; size];
+            asking.write_all(&sent).await.unwrap();
+            asking.flush().await.unwrap();
+            asked.read_exact(&mut heard).await.unwrap();
+            assert!(heard == sent, "{size} bytes");
+            asked.write_all(&sent).await.unwrap();
+            asked.flush().await.unwrap();
+            asking.read_exact(&mut heard).await.unwrap();
+            assert!(heard == sent, "{size} bytes back");
+        }
+    });
 }
 
 #[test]
