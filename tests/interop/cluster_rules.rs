@@ -198,6 +198,62 @@ fn certificates_are_shown_both_ways() {
     drop(plain);
 }
 
+/// Every way to agree on compression, or not to, with each version that knows it, by whichever side connects.
+#[test]
+fn what_goes_between_servers_is_compressed() {
+    let http = "http: \"127.0.0.1:-1\"";
+    let modes = [
+        ("s2_fast", "accept", ["s2_fast", "s2_fast"]),
+        ("accept", "s2_better", ["s2_better", "s2_better"]),
+        ("s2_best", "s2_fast", ["s2_best", "s2_fast"]),
+        ("accept", "accept", ["off", "off"]),
+        ("s2_fast", "off", ["off", "off"]),
+        ("off", "s2_fast", ["off", "off"]),
+    ];
+    let [_, stocks @ ..] = &nats_servers()[..] else { panic!() };
+    let pairs = stocks.iter().flat_map(|stock| [(midged(), stock.clone()), (stock.clone(), midged())]);
+    for (first, second) in pairs.chain([(midged(), midged())]) {
+        for (ours, theirs, want) in modes {
+            let one = member(&first, "one", &format!("name: C, compression: {ours}"), http);
+            let block = format!("name: C, compression: {theirs}, {}", route_to(&one));
+            let two = member(&second, "two", &block, http);
+            converge(&one, &two);
+            let (mut here, mut there) = (Raw::client(one.port()), Raw::client(two.port()));
+            for (from, to, subject) in [(0, 1, "big.there"), (1, 0, "big.here")] {
+                let clients = [&mut here, &mut there];
+                let [from, to] = if from < to {
+                    clients
+                } else {
+                    let [a, b] = clients;
+                    [b, a]
+                };
+                subscribe(to, from, subject, "7");
+                // What shrinks, and what does not.
+                let text: Vec<u8> = (0..120_000_u32).flat_map(|n| n.to_string().into_bytes()).collect();
+                let mut state = 1_u64;
+                let noise = (0..300_000).map(|_| {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    (state >> 56) as u8
+                });
+                for body in [text, noise.collect::<Vec<u8>>()] {
+                    from.send(format!("PUB {subject} {}\r\n", body.len()).as_bytes());
+                    from.send(&[&body[..], b"\r\n"].concat());
+                    assert!(to.expect_message() == body, "{first:?} {ours}, {second:?} {theirs}: {subject}");
+                }
+            }
+            let routes = [&one, &two].map(|server| json(server, "/routez"));
+            let shown = routes.iter().map(|page| page["routes"].as_array().unwrap().iter());
+            for (rows, want) in shown.zip(want) {
+                for row in rows {
+                    // nats-server has two words for that.
+                    let got = row["compression"].as_str().unwrap().replace("not supported", "off");
+                    assert_eq!(got, want, "{first:?} {ours}, {second:?} {theirs}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn what_may_not_cross_does_not() {
     let permissions = "permissions { import: { allow: [\"in.>\", \"meet.>\"] }, export: { allow: [\"out.>\", \"meet.>\"] } }";

@@ -249,6 +249,38 @@ fn by_other_names(hub_program: &Path, leaf_program: &Path, keys: bool) {
     wrong.wait_for_line("Authorization Violation");
 }
 
+/// What goes between them is compressed, if both want that.
+fn compressed(hub_program: &Path, leaf_program: &Path) {
+    for (above, below, want) in [
+        ("s2_fast", "s2_best", ["s2_fast", "s2_best"]),
+        ("accept", "s2_better", ["s2_better", "s2_better"]),
+        ("{ mode: s2_auto, rtt_thresholds: [0s, 1h] }", "accept", ["s2_fast", "s2_fast"]),
+        ("off", "s2_fast", ["off", "off"]),
+        ("s2_fast", "off", ["off", "off"]),
+        ("accept", "accept", ["off", "off"]),
+    ] {
+        let http = "http: \"127.0.0.1:-1\"";
+        let text = format!(
+            "server_name: hub\n{http}\n{ACCOUNTS}\nleafnodes {{ listen: \"127.0.0.1:-1\", compression: {above} }}"
+        );
+        let hub = Process::with_config(hub_program, &text);
+        let url = format!("nats-leaf://a:x@127.0.0.1:{}", hub.leafnode_port());
+        let remote = format!("url: \"{url}\", account: LA, compression: {below}");
+        let text =
+            format!("server_name: leaf\n{http}\n{ACCOUNTS}\nleafnodes {{ remotes: [{{ {remote} }}] }}");
+        let leaf = Process::with_config(leaf_program, &text);
+        let (mut at_hub, mut at_leaf) = (client(&hub, "a"), client(&leaf, "l"));
+        everything_between(&mut at_leaf, &mut at_hub, "up");
+        everything_between(&mut at_hub, &mut at_leaf, "down");
+        for (server, want) in [(&hub, want[0]), (&leaf, want[1])] {
+            let page = crate::monitoring::json(server, "/leafz");
+            // nats-server has two words for that.
+            let got = page["leafs"][0]["compression"].as_str().unwrap().replace("not supported", "off");
+            assert_eq!(got, want, "{hub_program:?} {above}, {leaf_program:?} {below}");
+        }
+    }
+}
+
 fn pairs(stock: &Path, with: impl Fn(&Path, &Path)) {
     let ours = midged();
     with(&ours, stock);
@@ -299,6 +331,14 @@ macro_rules! for_each_version {
             }
 
             #[test]
+            fn what_goes_across_is_compressed() {
+                // 2.9 knows of none.
+                if $version > 0 {
+                    pairs(&stock(), compressed);
+                }
+            }
+
+            #[test]
             fn leafnodes_are_known_by_keys_and_by_names() {
                 pairs(&stock(), |hub, leaf| by_other_names(hub, leaf, $version > 0));
             }
@@ -322,6 +362,7 @@ fn both_midged() {
     over_tls(&ours, &ours, false);
     over_tls(&ours, &ours, true);
     by_other_names(&ours, &ours, true);
+    compressed(&ours, &ours);
     over_websocket(&ours, &ours, false);
     over_websocket(&ours, &ours, true);
 }

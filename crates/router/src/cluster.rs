@@ -246,6 +246,12 @@ impl Cluster {
         (state.connect_urls, state.ws_connect_urls) = (plain, websocket);
     }
 
+    /// What other members are told of this server, before it is clear what a connection is for.
+    #[must_use]
+    pub fn greeting(&self) -> PeerInfo {
+        self.info(None, None)
+    }
+
     /// The INFO for other members, on a connection that may have been made for something.
     pub(crate) fn info(&self, opening: Option<&Opening>, theirs: Option<&PeerInfo>) -> PeerInfo {
         let state = self.state.lock();

@@ -58,6 +58,8 @@ pub struct Entrance {
     pub tls_available: bool,
     /// Whether clients must show a certificate.
     pub tls_verify: bool,
+    /// How what a leafnode sends and gets may be compressed, as nats-server calls it; empty to say nothing of it.
+    pub compression: &'static str,
     /// Where clients are told that this is, if elsewhere than [`crate::Settings::info`] says.
     pub address: Option<(String, u16)>,
 }

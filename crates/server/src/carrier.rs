@@ -18,6 +18,8 @@ pub(crate) struct Carrier {
     pub(crate) kind: ConnectionType,
     /// What TLS's handshake has shown, once it has.
     pub(crate) tls: OnceLock<TlsFacts>,
+    /// How what is sent is compressed, as nats-server calls it, once that is agreed on.
+    pub(crate) compression: OnceLock<&'static str>,
     /// Whom a proxy says that it forwards, for log lines only.
     pub(crate) forwarded_for: Option<IpAddr>,
     /// What cookies said, until the connection ends.
@@ -88,6 +90,7 @@ impl Carrier {
         Self {
             kind,
             tls: OnceLock::new(),
+            compression: OnceLock::new(),
             forwarded_for: None,
             cookies: Mutex::default(),
             ended: OnceLock::new(),
@@ -109,6 +112,11 @@ impl Carrier {
         // The first reason stays.
         let _ = self.ended.set(reason);
         *self.cookies.lock() = CookieValues::default();
+    }
+
+    /// How what that connection sends is compressed, as nats-server calls it.
+    pub(crate) fn compression(conn: &Conn) -> &'static str {
+        Self::of(conn).and_then(|carrier| carrier.compression.get().copied()).unwrap_or("off")
     }
 
     /// What carries that connection, if more than a plain socket.

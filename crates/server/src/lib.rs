@@ -36,6 +36,7 @@
 mod auth;
 mod carrier;
 mod cluster;
+mod compression;
 mod drive;
 mod files;
 #[cfg(fuzzing)]

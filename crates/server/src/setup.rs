@@ -73,21 +73,30 @@ impl Setup {
             tls_required: self.tls.as_ref().is_some_and(|tls| !tls.optional),
             tls_available: self.tls.as_ref().is_some_and(|tls| tls.optional),
             tls_verify: self.tls.as_ref().is_some_and(|tls| tls.verify),
-            ping_interval: None,
-            address: None,
+            ..Entrance::default()
         }
     }
 
     /// How other servers of the cluster come in, or are gone to.
-    pub(crate) fn route_entrance(&self, dialled: bool) -> Arc<Entrance> {
+    pub(crate) fn route_arrival<'a>(
+        &self,
+        peer: &'a str,
+        carrier: Option<&Arc<Carrier>>,
+        dialled: bool,
+    ) -> Arrival<'a> {
         let block = &self.options.cluster;
-        Arc::new(Entrance {
+        let entrance = Entrance {
             asks: !dialled,
             announces: block.auth.user.is_some(),
             timeout: cluster::auth_timeout(block),
             ping_interval: block.ping_interval,
             ..Entrance::default()
-        })
+        };
+        Arrival {
+            entrance: Some(Arc::new(entrance)),
+            tag: carrier.map(|carrier| carrier.clone() as Tag),
+            ..Arrival::from(peer)
+        }
     }
 
     /// A leafnode at the door, or a hub that is gone to.
@@ -102,6 +111,7 @@ impl Setup {
             asks: !dialled,
             announces: true,
             timeout: leafnode::auth_timeout(block),
+            compression: leafnode::compression(block, carrier).name(),
             tls_required: block.tls.is_some(),
             ..Entrance::default()
         };
@@ -139,6 +149,7 @@ fn websocket_entrance(options: &Options, directory: &Directory, tls: bool) -> En
         tls_verify: options.tls.block.as_ref().is_some_and(|tls| tls.verify),
         ping_interval: block.ping_interval,
         address: Some((block.host.clone().unwrap_or_else(|| "0.0.0.0".to_owned()), block.port.unwrap_or(0))),
+        ..Entrance::default()
     }
 }
 

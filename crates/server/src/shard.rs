@@ -20,11 +20,13 @@ use tracing::error;
 
 use crate::carrier::Carrier;
 use crate::cluster::{Dialled, RouteDuty};
+use crate::compression::{Compressed, Side};
+use crate::drive::pipe::Stream;
 use crate::drive::{Alarm, Connection, Host, pipe, socket};
 use crate::leafnode::{self, Hub, LeafDuty};
-use crate::options::ConnectionType;
+use crate::options::{Compression, ConnectionType};
 use crate::server::Server;
-use crate::tls::Upgrade;
+use crate::tls::{HandshakeError, Upgrade};
 use crate::websocket::{self, Asked};
 
 /// Accepted connections that wait for a shard. The acceptor waits when there are more.
@@ -197,29 +199,42 @@ fn route(
     dialled: Option<Box<Dialled>>,
 ) {
     let setup = server.setup();
-    let dial = |tls: bool| dialled.as_ref().map(|dialled| dialled.dial(tls));
-    let Some(tls) = setup.cluster_tls.clone() else {
-        let dial = dial(false);
-        let streams = socket::split(stream, setup.options.log.max_traced);
+    let (tls, mode) = (setup.cluster_tls.clone(), setup.options.cluster.compression.clone());
+    let max_traced = setup.options.log.max_traced;
+    let dial = dialled.as_ref().map(|dialled| dialled.dial(tls.is_some()));
+    if tls.is_none() && mode == Compression::Off {
+        let streams = socket::split(stream, max_traced);
         let duty = RouteDuty::new(dialled);
-        return sit(Connection::route(server.clone(), host, (&peer, dial), duty, streams));
-    };
-    let (server, dial) = (server.clone(), dial(true));
+        return sit(Connection::route(server.clone(), host, (&peer, None), (dial, duty), streams));
+    }
+    let server = server.clone();
     tokio::task::spawn_local(async move {
-        let stream = match &dialled {
-            Some(dialled) => tls.connect(&dialled.url.host, stream).await,
-            None => tls.accept(stream).await,
-        };
-        match stream {
-            Ok(stream) => {
-                let streams = pipe::split(stream, setup.options.log.max_traced);
-                let duty = RouteDuty::new(dialled);
-                sit(Connection::route(server, host, (&peer, dial), duty, streams));
+        let stream: Result<Box<dyn Stream>, HandshakeError> = match (&tls, &dialled) {
+            (None, _) => Ok(Box::new(stream)),
+            (Some(tls), Some(dialled)) => {
+                tls.connect(&dialled.url.host, stream).await.map(|io| Box::new(io) as _)
             }
-            Err(why) => {
+            (Some(tls), None) => tls.accept(stream).await.map(|io| Box::new(io) as _),
+        };
+        match (stream, server.router().cluster()) {
+            (Ok(stream), Some(cluster)) => {
+                let side = match dialled {
+                    Some(_) => Side::Asks(Box::new(cluster.greeting())),
+                    None => Side::IsAskedByRoute,
+                };
+                let carrier = Arc::new(Carrier::new(ConnectionType::Standard));
+                let stream = Compressed::new(stream, mode, side, carrier.clone());
+                let streams = pipe::split(stream, max_traced);
+                let duty = RouteDuty::new(dialled);
+                let carrier = Some(carrier);
+                sit(Connection::route(server.clone(), host, (&peer, carrier), (dial, duty), streams));
+            }
+            (Err(why), _) => {
                 error!("{peer} - TLS route handshake error: {why}");
                 RouteDuty::new(dialled).ended(&server);
             }
+            // Nobody listens for routes without one.
+            (Ok(_), None) => {}
         }
     });
 }
@@ -227,12 +242,15 @@ fn route(
 /// Runs a connection of a leafnode.
 fn spoke(server: &Arc<Server>, host: ShardHost, peer: &str, stream: tokio::net::TcpStream) {
     let setup = server.setup();
+    let carrier = Arc::new(Carrier::new(ConnectionType::Standard));
     let Some(tls) = &setup.leafnode_tls else {
+        if setup.options.leafnodes.compression != Compression::Off {
+            return sit(pipe::leaf(server.clone(), host, (peer, carrier), stream));
+        }
         let streams = socket::split(stream, setup.options.log.max_traced);
         let duty = LeafDuty::new(None);
         return sit(Connection::leaf(server.clone(), host, (peer, None), (None, duty), streams));
     };
-    let carrier = Arc::new(Carrier::new(ConnectionType::Standard));
     let stream = Upgrade::new(stream, tls.clone(), carrier.clone());
     sit(pipe::leaf(server.clone(), host, (peer, carrier), stream));
 }
@@ -241,10 +259,13 @@ fn spoke(server: &Arc<Server>, host: ShardHost, peer: &str, stream: tokio::net::
 async fn go_to(server: Arc<Server>, host: ShardHost, peer: String, stream: tokio::net::TcpStream, hub: Hub) {
     match leafnode::open(&hub, stream).await {
         Ok(stream) => {
+            let Hub { dial, account, compression, done, .. } = hub;
+            let carrier = Arc::new(Carrier::new(ConnectionType::Standard));
+            let stream = Compressed::new(stream, compression, Side::Asks(Box::default()), carrier.clone());
             let streams = pipe::split(stream, server.setup().options.log.max_traced);
-            let Hub { dial, account, done, .. } = hub;
             let duty = LeafDuty::new(Some(done));
-            sit(Connection::leaf(server, host, (&peer, None), (Some((dial, account)), duty), streams));
+            let dial = Some((dial, account));
+            sit(Connection::leaf(server, host, (&peer, Some(carrier)), (dial, duty), streams));
         }
         Err(why) => error!("{peer} - Leafnode Error '{why}'"),
     }

@@ -205,6 +205,7 @@ pub(crate) fn settings(options: &Options, id: &str) -> Option<ClusterSettings> {
         max_payload: options.limits.max_payload as i64,
         import: block.import.as_ref().map(lists),
         export: block.export.as_ref().map(lists),
+        compression: block.compression.name().to_owned(),
         ..PeerInfo::default()
     };
     Some(ClusterSettings {

@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use atomic_waker::AtomicWaker;
 use midge_router::{
-    Account, Arrival, Client, CloseReason, Dial, Event, Leaf, LeafDial, Next, Owner, Route, Router, Session,
-    Tick, Verdict, Worker,
+    Account, Client, CloseReason, Dial, Event, Leaf, LeafDial, Next, Owner, Route, Router, Session, Tick,
+    Verdict, Worker,
 };
 use parking_lot::Mutex;
 use tokio::io::ReadBuf;
@@ -163,15 +163,14 @@ impl<H: Host, I: Inlet, O: Outlet> Connection<H, I, O, Route> {
     pub(crate) fn route(
         server: Arc<Server>,
         host: H,
-        (peer, dial): (&str, Option<Dial>),
-        duty: RouteDuty,
+        (peer, carrier): (&str, Option<Arc<Carrier>>),
+        (dial, duty): (Option<Dial>, RouteDuty),
         streams: (I, Arc<O>),
     ) -> Self {
-        let setup = server.setup();
-        let arrival = Arrival { entrance: Some(setup.route_entrance(dial.is_some())), ..Arrival::from(peer) };
+        let arrival = server.setup().route_arrival(peer, carrier.as_ref(), dial.is_some());
         let begin =
             |router: &_, owner, tick: &mut Tick<'_>| Session::route(router, arrival, dial, owner, tick);
-        Self::new(server, host, None, streams, (duty, begin))
+        Self::new(server, host, carrier, streams, (duty, begin))
     }
 }
 

@@ -12,7 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf, WriteHalf};
 
 use super::{Alarm, Connection, Host, Inlet, Outlet, Signal};
 use crate::carrier::Carrier;
-use crate::leafnode::LeafDuty;
+use crate::compression::{Compressed, Side};
+use crate::leafnode::{self, LeafDuty};
 use crate::server::Server;
 use crate::talk::Tracer;
 
@@ -50,11 +51,14 @@ pub(crate) fn leaf<H: Host, T>(
     host: H,
     (peer, carrier): (&str, Arc<Carrier>),
     io: T,
-) -> Connection<H, PipeInlet<T>, PipeOutlet<T>, Leaf>
+) -> Connection<H, PipeInlet<Compressed<T>>, PipeOutlet<Compressed<T>>, Leaf>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let streams = split(io, server.setup().options.log.max_traced);
+    let setup = server.setup();
+    let mode = leafnode::compression(&setup.options.leafnodes, Some(&carrier));
+    let io = Compressed::new(io, mode, Side::IsAskedByLeafnode, carrier.clone());
+    let streams = split(io, setup.options.log.max_traced);
     Connection::leaf(server, host, (peer, Some(carrier)), (None, LeafDuty::new(None)), streams)
 }
 
@@ -71,6 +75,11 @@ where
     let (inlet, outlet) = split(io, server.setup().options.log.max_traced);
     Connection::client(server, host, (peer, carrier), inlet, outlet)
 }
+
+/// What anything is carried by.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Both directions of a byte stream.
 pub(crate) fn split<T>(io: T, max_traced: usize) -> (PipeInlet<T>, Arc<PipeOutlet<T>>)

@@ -19,7 +19,7 @@ use tracing::{debug, error};
 
 use super::hub::is_websocket;
 use super::{Hub, Known, Outcome};
-use crate::options::{LeafRemote, ServerUrl};
+use crate::options::{Compression, LeafRemote, ServerUrl};
 use crate::server::Server;
 use crate::shard::{Accepted, Door, Shard};
 
@@ -136,8 +136,16 @@ async fn dial(
         return Outcome::default();
     };
     let (done, outcome) = oneshot::channel();
-    let hub =
-        Hub { url: url.clone(), dial: LeafDial { rules, login }, account, tls: remote.tls.clone(), done };
+    let setup = server.setup();
+    let of_all = remote.compression.as_ref().unwrap_or(&setup.options.leafnodes.compression);
+    let hub = Hub {
+        url: url.clone(),
+        dial: LeafDial { rules, login },
+        account,
+        tls: remote.tls.clone(),
+        compression: if is_websocket(url) { Compression::Off } else { of_all.clone() },
+        done,
+    };
     shard.take(Accepted { stream, door: Door::Leaf(Some(Box::new(hub))) }).await;
     outcome.await.unwrap_or_default()
 }

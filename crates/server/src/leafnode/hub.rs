@@ -14,7 +14,8 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::Outcome;
-use crate::options::{HandshakeFirst, ServerUrl, TlsOptions};
+use crate::drive::pipe::Stream;
+use crate::options::{Compression, HandshakeFirst, ServerUrl, TlsOptions};
 use crate::tls::ClientTls;
 use crate::websocket;
 
@@ -32,6 +33,8 @@ pub(crate) struct Hub {
     pub(crate) account: Arc<midge_router::Account>,
     /// How TLS is spoken with it, if not as anybody does.
     pub(crate) tls: Option<TlsOptions>,
+    /// How what goes to it is compressed.
+    pub(crate) compression: Compression,
     pub(crate) done: oneshot::Sender<Outcome>,
 }
 
@@ -41,11 +44,6 @@ pub(crate) struct Greeted<T> {
     used: usize,
     io: T,
 }
-
-/// What anything is carried by.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// The stream to a hub, by which its greeting comes first.
 pub(crate) type HubStream = Greeted<Box<dyn Stream>>;

@@ -6,6 +6,7 @@ mod dial;
 mod hub;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use midge_router::{Conn, LeafError, LeafNews, LeafSettings, SessionError};
@@ -17,8 +18,9 @@ use tracing::{error, info};
 pub(crate) use dial::run;
 pub(crate) use hub::{Hub, open};
 
+use crate::carrier::Carrier;
 use crate::cluster::{join, own_addresses};
-use crate::options::{LeafnodeOptions, Options};
+use crate::options::{Compression, ConnectionType, LeafnodeOptions, Options};
 use crate::server::{PROTOCOL_VERSION, Server};
 
 /// How long a hub is left alone with which the connection cannot be kept: a loop, the same name, or a complaint that
@@ -158,6 +160,13 @@ pub(crate) fn settings(options: &Options, id: &str) -> Option<LeafSettings> {
     };
     let cluster = options.cluster.name.clone().filter(|_| options.cluster.is_on()).unwrap_or(name);
     Some(LeafSettings { info, cluster, min_version: block.min_version, isolated: block.isolated })
+}
+
+/// How what goes over a leafnode's connection is compressed. nats-server would compress what WebSocket's frames are sent
+/// in, which nobody in between would take for WebSocket any more: there it is declined.
+pub(crate) fn compression(block: &LeafnodeOptions, carrier: Option<&Arc<Carrier>>) -> Compression {
+    let is_websocket = carrier.is_some_and(|carrier| carrier.kind == ConnectionType::WebSocket);
+    if is_websocket { Compression::Off } else { block.compression.clone() }
 }
 
 /// Time in which a leafnode must have said who it is.

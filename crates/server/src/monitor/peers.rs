@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::connz::{Subs, go_duration};
 use super::subsz::SubDetail;
 use super::{BadQuery, Query};
+use crate::carrier::Carrier;
 use crate::options::ClusterOptions;
 use crate::server::Server;
 use crate::talk::uptime;
@@ -132,7 +133,7 @@ fn row(server: &Server, block: &ClusterOptions, route: RouteSnapshot, subs: Subs
             Vec::new()
         },
         account: route.account,
-        compression: "off",
+        compression: Carrier::compression(conn),
     }
 }
 
@@ -209,7 +210,7 @@ fn leaf(leaf: LeafSnapshot) -> LeafInfo {
         out_bytes: traffic.out_bytes,
         subscriptions: leaf.subscription_count,
         subscriptions_list: list.collect(),
-        compression: "off",
+        compression: Carrier::compression(conn),
     }
 }
 

@@ -9,9 +9,10 @@ use midge_conf::Value;
 use midge_router::SubjectRules;
 use percent_encoding::percent_decode_str;
 
+use super::compression::compression;
 use super::faults::Faults;
 use super::table::{OptionSpec, put, said, spec, tls_block};
-use super::{Address, Given, OptionsError, Secret, TlsOptions, people};
+use super::{Address, Compression, Given, OptionsError, Secret, TlsOptions, people};
 
 /// nats-server's default for the port of routes, in all its examples.
 const PORT: u16 = 6222;
@@ -49,6 +50,8 @@ pub struct ClusterOptions {
     pub accounts: Vec<String>,
     /// Time between PINGs to other servers; `None` is as for clients.
     pub ping_interval: Option<Duration>,
+    /// How what goes between servers is compressed.
+    pub compression: Compression,
     /// How TLS is spoken between servers, if at all.
     pub tls: Option<TlsOptions>,
 }
@@ -81,6 +84,7 @@ impl Default for ClusterOptions {
             pool_size: POOL_SIZE,
             accounts: Vec::new(),
             ping_interval: None,
+            compression: Compression::Off,
             tls: None,
         }
     }
@@ -339,11 +343,12 @@ pub(super) static CLUSTER: &[OptionSpec] = &[
     .restart(|o| format!("{:?}", o.cluster.accounts)),
     spec(
         &["cluster.compression"],
-        "Whether what goes to other servers is compressed: only \"off\" and \"accept\", which do not ask for it.",
-        "accept",
-        "\"off\"",
-        |_, v| compression(v),
-    ),
+        "How what goes to other servers is compressed: off, accept, s2_auto, s2_fast, s2_better, s2_best, or a block of mode and rtt_thresholds. nats-server's default is accept, which costs a copy of all that is sent and received even where nobody asks for more.",
+        "off",
+        "\"s2_fast\"",
+        |o, v| put(&mut o.cluster.compression, compression(v, &Compression::Fast)),
+    )
+    .restart(|o| format!("{:?}", o.cluster.compression)),
     spec(
         &["cluster.ping_interval"],
         "Time between PINGs to other servers, 30 seconds at most.",
@@ -406,23 +411,6 @@ fn routes(value: &Given<'_>) -> Result<Vec<ServerUrl>, Faults> {
         }
     }
     faults.or(urls)
-}
-
-/// nats-server takes several words for each, and truth values.
-pub(super) fn compression(value: &Given<'_>) -> Result<(), Faults> {
-    let text = match value {
-        Given::Key(Value::Bool(true)) => "s2_auto".to_owned(),
-        Given::Key(Value::Bool(false)) => "off".to_owned(),
-        Given::Key(Value::Text(text)) => text.to_lowercase(),
-        _ => return Err(value.wrong("\"off\" or \"accept\"").into()),
-    };
-    match text.as_str() {
-        "off" | "disabled" | "not supported" | "accept" => Ok(()),
-        _ => {
-            Err(format!("expected \"off\" or \"accept\", but got '{text}': compression is not supported yet")
-                .into())
-        }
-    }
 }
 
 #[cfg(test)]

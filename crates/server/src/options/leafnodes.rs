@@ -9,16 +9,17 @@ use std::time::Duration;
 use midge_conf::{Map, Node, Value};
 use midge_identity::{NkeyKind, PublicNkey};
 
-use super::cluster::{ServerUrl, compression, texts};
+use super::cluster::{ServerUrl, texts};
+use super::compression::compression;
 use super::faults::Faults;
 use super::table::{OptionSpec, put, said, spec, tls_block};
-use super::{Address, Given, OptionsError, Secret, TlsOptions, people, tls};
+use super::{Address, Compression, Given, OptionsError, Secret, TlsOptions, people, tls};
 
 /// nats-server's default for the port of leafnodes.
 const PORT: u16 = 7422;
 
 /// How the server has leafnodes, and is one.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LeafnodeOptions {
     /// Name or IP address to listen on for leafnodes; `None` for all.
     pub host: Option<String>,
@@ -36,6 +37,8 @@ pub struct LeafnodeOptions {
     pub min_version: Option<[u32; 3]>,
     /// Whether leafnodes hear nothing of each other.
     pub isolated: bool,
+    /// How what goes over leafnode connections is compressed.
+    pub compression: Compression,
     /// Time between attempts to connect to a hub; `None` is a second.
     pub reconnect: Option<Duration>,
     /// The hubs.
@@ -81,6 +84,8 @@ pub struct LeafRemote {
     pub credentials: Option<PathBuf>,
     /// The seed of the key that this server is known by.
     pub nkey: Option<Secret>,
+    /// How what goes to it is compressed, if not as for all.
+    pub compression: Option<Compression>,
     /// How TLS is spoken with it, if not as anybody does.
     pub tls: Option<TlsOptions>,
     /// Whether this server is the hub all the same.
@@ -93,6 +98,24 @@ pub struct LeafRemote {
     pub no_randomize: bool,
     /// Whether this server does not want to hear of the hub's other leafnodes.
     pub isolated: bool,
+}
+
+impl Default for LeafnodeOptions {
+    fn default() -> Self {
+        Self {
+            host: None,
+            port: None,
+            advertise: None,
+            no_advertise: false,
+            auth: LeafAuth::default(),
+            tls: None,
+            min_version: None,
+            isolated: false,
+            compression: Compression::auto(),
+            reconnect: None,
+            remotes: Vec::new(),
+        }
+    }
 }
 
 impl LeafAuth {
@@ -314,11 +337,12 @@ pub(super) static LEAFNODES: &[OptionSpec] = &[
     .restart(|o| format!("{:?}", o.leafnodes.reconnect)),
     spec(
         &["leafnodes.compression", "leaf.compression"],
-        "Whether what goes over leafnode connections is compressed: only \"off\" and \"accept\", which do not ask for it.",
-        "accept",
-        "\"off\"",
-        |_, v| compression(v),
-    ),
+        "How what goes over leafnode connections is compressed: off, accept, s2_auto, s2_fast, s2_better, s2_best, or a block of mode and rtt_thresholds.",
+        "s2_auto",
+        "\"s2_fast\"",
+        |o, v| put(&mut o.leafnodes.compression, compression(v, &Compression::auto())),
+    )
+    .restart(|o| format!("{:?}", o.leafnodes.compression)),
     spec(
         &["leafnodes.remotes", "leaf.remotes"],
         "Hubs that this server is a leafnode of, each with url or urls, and account, credentials, nkey, tls, hub, deny_imports, deny_exports, no_randomize, isolate.",
@@ -396,7 +420,9 @@ fn remotes(value: &Given<'_>) -> Result<Vec<LeafRemote>, Faults> {
                 }
                 "no_randomize" | "dont_randomize" => put(&mut remote.no_randomize, value.boolean()),
                 "isolate_leafnode_interest" | "isolate" => put(&mut remote.isolated, value.boolean()),
-                "compression" => compression(&value),
+                "compression" => {
+                    put(&mut remote.compression, compression(&value, &Compression::auto()).map(Some))
+                }
                 "tls" => match &entry.node.value {
                     Value::Map(map) => tls::apply(remote.tls.get_or_insert_default(), map),
                     _ => Err(value.wrong("a block").into()),

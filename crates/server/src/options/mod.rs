@@ -1,6 +1,7 @@
 //! What can be set, and how: one table for flags, keys, defaults, documentation and the reload rule.
 
 mod cluster;
+mod compression;
 mod faults;
 mod given;
 mod later;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use midge_router::{GLOBAL, Limits, PermissionRules, SYSTEM};
 
 pub use cluster::{ClusterAuth, ClusterOptions, ServerUrl};
+pub use compression::Compression;
 pub use faults::{Fault, Faults};
 pub use given::Given;
 pub use later::{Later, UNSUPPORTED_FLAGS, UNSUPPORTED_KEYS};
