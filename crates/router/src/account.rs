@@ -9,6 +9,7 @@ use foldhash::fast::SeedableRandomState;
 use crate::conn::Kind;
 use crate::interest::{Generations, Interest};
 use crate::limits::{AccountLimits, Limits};
+use crate::remote::LOOPS;
 use crate::remote::announced::Announced;
 use crate::sync::RwLock;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -167,5 +168,5 @@ fn loop_subject(seed: u64) -> Box<[u8]> {
     const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let hasher = SeedableRandomState::with_seed(seed, SharedSeed::global_fixed());
     let digit = |n: u32| DIGITS.get((hasher.hash_one(n) % 62) as usize).copied().unwrap_or(b'0');
-    b"$LDS.".iter().copied().chain((0..22).map(digit)).collect()
+    LOOPS.iter().copied().chain((0..22).map(digit)).collect()
 }

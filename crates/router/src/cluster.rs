@@ -39,7 +39,7 @@ pub struct ClusterSettings {
 }
 
 /// What a connection that this server makes to another one is for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Opening {
     /// The place in the pool.
     pub slot: u32,
@@ -79,6 +79,8 @@ struct Member {
     slots: Vec<Option<Arc<Remote>>>,
     /// By name of the account.
     dedicated: HashMap<String, Arc<Remote>>,
+    /// How many places there will be.
+    places: u32,
     /// When each place was last taken, in publishers: see [`Lane::since`].
     since: Vec<u64>,
 }
@@ -121,6 +123,11 @@ pub(crate) struct Candidate<'a> {
     pub(crate) opening: Option<&'a Opening>,
     /// How it was made, if from this side.
     pub(crate) dialled: Option<Dialled>,
+}
+
+/// The places of another server's pool, no more than make sense: each costs memory.
+fn pool_of(info: &PeerInfo) -> u32 {
+    u32::try_from(info.route_pool_size).unwrap_or(0).min(MOST_SLOTS)
 }
 
 impl Cluster {
@@ -292,15 +299,22 @@ impl Cluster {
         if theirs == RESERVED {
             return Err(RouteError::ReservedName);
         }
+        if theirs.is_empty() {
+            return Err(RouteError::ClusterName { theirs: String::new(), ours: state.name.clone() });
+        }
         if theirs == state.name {
             // Once somebody says it on purpose, it is no made-up name any more.
             state.is_dynamic &= is_dynamic;
             return Ok(());
         }
         let gives_way = state.is_dynamic && (!is_dynamic || *theirs > *state.name);
-        // Those who are in the cluster already know it by its name.
-        if gives_way && state.members.is_empty() {
-            (state.name, state.is_dynamic) = (theirs.to_owned(), is_dynamic);
+        if gives_way {
+            let ours = std::mem::replace(&mut state.name, theirs.to_owned());
+            state.is_dynamic = is_dynamic;
+            // Those who know the cluster by the other name come again, and give way, too.
+            for conn in state.members.values().flat_map(Member::all) {
+                conn.doom(RouteError::ClusterName { theirs: ours.clone(), ours: theirs.to_owned() }.into());
+            }
             return Ok(());
         }
         Err(RouteError::ClusterName { theirs: theirs.to_owned(), ours: state.name.clone() })
@@ -323,7 +337,7 @@ impl Cluster {
             },
             Clone::clone,
         );
-        let (ours, theirs) = (self.settings.pool_size, u32::try_from(info.route_pool_size).unwrap_or(0));
+        let (ours, theirs) = (self.settings.pool_size, pool_of(info));
         let dedicated = self.dedicated(router);
         if let Some(name) = &opening.account {
             if ours == 0 || theirs == 0 {
@@ -371,6 +385,7 @@ impl Cluster {
             slots: Vec::new(),
             dedicated: HashMap::new(),
             since: Vec::new(),
+            places: self.settings.pool_size.max(pool_of(info)),
         });
         let duplicate = || RouteError::Duplicate(info.server_id.clone());
         if place.account.as_ref().is_some_and(|name| member.dedicated.contains_key(name))
@@ -390,7 +405,12 @@ impl Cluster {
             },
             scope,
             origin: 0,
-            filter: Filter { told: self.import.clone(), wanted: self.export.clone(), ..Filter::default() },
+            filter: Filter {
+                told: self.import.clone(),
+                wanted: self.export.clone(),
+                sent: self.export.clone(),
+                received: None,
+            },
             seed: router.seed(),
             dialled: *dialled,
         });
@@ -409,7 +429,6 @@ impl Cluster {
                 }
             }
         }
-        member.spread(router);
         let open = match opening {
             Some(Opening { slot: 0, account: None }) => self.openings(router, info),
             _ => Vec::new(),
@@ -417,13 +436,20 @@ impl Cluster {
         Ok(Joined { remote, is_new, open, tell: others })
     }
 
+    /// Lets publishers use a member's connections, once what must come first on a new one is on its way.
+    pub(crate) fn spread(&self, router: &Router, id: &str) {
+        if let Some(member) = self.state.lock().members.get(id) {
+            member.spread(router);
+        }
+    }
+
     /// The further connections that a member with a pool wants.
     fn openings(&self, router: &Router, info: &PeerInfo) -> Vec<Opening> {
-        let (ours, theirs) = (self.settings.pool_size, u32::try_from(info.route_pool_size).unwrap_or(0));
+        let (ours, theirs) = (self.settings.pool_size, pool_of(info));
         if ours == 0 || theirs == 0 {
             return Vec::new();
         }
-        let slots = (1..ours.max(theirs.min(MOST_SLOTS))).map(|slot| Opening { slot, account: None });
+        let slots = (1..ours.max(theirs)).map(|slot| Opening { slot, account: None });
         let dedicated = self.dedicated(router);
         let own = dedicated.iter().map(|name| Opening { slot: 0, account: Some(name.to_string()) });
         slots.chain(own).collect()
@@ -481,6 +507,10 @@ impl Member {
         pooled.or_else(|| self.dedicated.values().next()).map(|remote| remote.conn.clone())
     }
 
+    fn all(&self) -> impl Iterator<Item = &Arc<Conn>> {
+        self.slots.iter().flatten().chain(self.dedicated.values()).map(|remote| &remote.conn)
+    }
+
     /// Spreads publishers over the connections, where the member allows it.
     fn spread(&self, router: &Router) {
         if !self.info.pool_by_publisher {
@@ -489,7 +519,9 @@ impl Member {
         let lane = |(slot, since): (&Option<Arc<Remote>>, &u64)| {
             slot.as_ref().map(|remote| Lane { conn: remote.conn.clone(), since: *since })
         };
-        let lanes: Vec<_> = self.slots.iter().zip(&self.since).map(lane).collect();
+        let mut lanes: Vec<_> = self.slots.iter().zip(&self.since).map(lane).collect();
+        // Which is whose must not depend on how many there are yet.
+        lanes.resize_with(lanes.len().max(self.places as usize), || None);
         let any = lanes.iter().any(Option::is_some);
         self.peer.set_lanes(any.then(|| Arc::new(Lanes::new(lanes))));
         router.look_again_everywhere();

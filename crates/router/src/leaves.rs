@@ -231,7 +231,11 @@ impl Leaves {
         let mut state = self.state.lock();
         // Servers before 2.10 do not say which account is theirs, and may have several connections.
         if dialled.is_none() && !who.account.is_empty() {
-            let same = |entry: &&Entry| entry.who == who && entry.remote.scope.serves(account);
+            // One that was started anew has another id, and the connection of the old one may not have ended yet.
+            let same = |entry: &&Entry| {
+                LeafName { id: who.id.clone(), ..entry.who.clone() } == who
+                    && entry.remote.scope.serves(account)
+            };
             for entry in state.all.iter().filter(same) {
                 entry.remote.conn.doom(SessionError::Leaf(LeafError::Duplicate));
             }

@@ -6,7 +6,6 @@ use std::time::Instant;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use midge_wire::json::Info;
-use midge_wire::subject;
 
 use crate::account::{Account, GLOBAL, SYSTEM};
 use crate::cluster::ClusterSettings;
@@ -14,7 +13,7 @@ use crate::conn::{Conn, Kind, NewConn, Owner};
 use crate::conns::{ConnTable, Conns};
 use crate::ended::{self, EndedConns};
 use crate::grant::{Arrival, Entrance, Grant};
-use crate::interest::{Generations, QueueNames, SubRef};
+use crate::interest::{Generations, QueueNames, SubRef, is_subject};
 use crate::leaves::LeafSettings;
 use crate::limits::Limits;
 use crate::reason::CloseReason;
@@ -438,7 +437,7 @@ impl Router {
             if state.subs.find(new.sid).is_some() {
                 return Ok(());
             }
-            if !subject::is_valid(new.subject) {
+            if !is_subject(new.subject) {
                 return Err(SubscribeError::Subject);
             }
             let queue = self.queues.acquire(new.queue);

@@ -283,15 +283,19 @@ impl House {
             }
         };
         let order = dialled.run_until(orders).await;
-        // Nor is another server dialled any more.
-        drop(dialled);
         // No client may come any more; the acceptor's end closes the port.
-        for accept in std::iter::once(clients).chain(websocket).chain(routes).chain(leafnodes) {
+        for accept in std::iter::once(clients).chain(websocket) {
             accept.abort();
             let _ = accept.await;
         }
+        // Those who are still here hear the other servers' clients until they go.
         if order == Order::LameDuck {
-            leave::slowly(&self.server, &mut self.inbox).await;
+            dialled.run_until(leave::slowly(&self.server, &mut self.inbox)).await;
+        }
+        drop(dialled);
+        for accept in routes.into_iter().chain(leafnodes) {
+            accept.abort();
+            let _ = accept.await;
         }
         info!("Initiating Shutdown...");
         self.server.stop().await;

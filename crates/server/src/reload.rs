@@ -96,6 +96,9 @@ impl Server {
         for conn in &clients {
             look_again(conn, &setup);
         }
+        if before.options.auth != options.auth || before.options.accounts != options.accounts {
+            self.ask_leafnodes_again();
+        }
         self.make_room(&clients);
         let end = Instant::now() + PATIENCE;
         while clients.iter().any(|conn| conn.is_revised() && conn.closed().is_none()) && Instant::now() < end
@@ -103,6 +106,15 @@ impl Server {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         Ok(())
+    }
+
+    /// Sends leafnodes away who come as users who may not be known any more, or may do less: they come again at once.
+    fn ask_leafnodes_again(&self) {
+        for conn in self.router().connections().iter().filter(|conn| conn.kind() == Kind::Spoke) {
+            if conn.entrance().asks {
+                conn.doom(SessionError::Authorization);
+            }
+        }
     }
 
     /// Tells those who come from now on where the server is.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use midge_router::local::Local;
-use midge_router::{Account, CloseReason, Entrance, Owner, Router, Settings, Worker};
+use midge_router::{Account, CloseReason, Entrance, Kind, Owner, Router, Settings, Worker};
 use midge_wire::json::Info;
 use parking_lot::{Mutex, RwLock};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -247,7 +247,9 @@ impl Server {
         self.router.wait_for_workers();
         self.router.close_all(CloseReason::ServerShutdown);
         let end = Instant::now() + STOP_PATIENCE;
-        while self.router.clients() > 0 && Instant::now() < end {
+        // What is on its way to other servers was accepted, too.
+        let others = || self.router.connections().iter().any(|conn| conn.kind() != Kind::Local);
+        while (self.router.clients() > 0 || others()) && Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }

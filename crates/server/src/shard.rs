@@ -19,7 +19,7 @@ use tokio::sync::{Notify, mpsc};
 use tracing::error;
 
 use crate::carrier::Carrier;
-use crate::cluster::{Dialled, RouteDuty};
+use crate::cluster::{Dialled, RouteDuty, tls_name};
 use crate::compression::{Compressed, Side};
 use crate::drive::pipe::Stream;
 use crate::drive::{Alarm, Connection, Host, pipe, socket};
@@ -211,9 +211,10 @@ fn route(
     tokio::task::spawn_local(async move {
         let stream: Result<Box<dyn Stream>, HandshakeError> = match (&tls, &dialled) {
             (None, _) => Ok(Box::new(stream)),
-            (Some(tls), Some(dialled)) => {
-                tls.connect(&dialled.url.host, stream).await.map(|io| Box::new(io) as _)
-            }
+            (Some(tls), Some(dialled)) => tls
+                .connect(tls_name(&dialled.url.host, &setup.options.cluster.routes), stream)
+                .await
+                .map(|io| Box::new(io) as _),
             (Some(tls), None) => tls.accept(stream).await.map(|io| Box::new(io) as _),
         };
         match (stream, server.router().cluster()) {

@@ -237,8 +237,11 @@ impl Tracer {
 fn without_secrets(json: &[u8]) -> String {
     const SECRETS: [&str; 4] = ["pass", "auth_token", "sig", "jwt"];
     let Ok(Fields(fields)) = serde_json::from_slice(json) else { return "[REDACTED]".to_owned() };
+    let token = fields.iter().find(|(key, _)| key == "auth_token").map(|(_, value)| value.get());
     let shown = fields.iter().map(|(key, value)| {
-        let secret = SECRETS.iter().any(|secret| secret.eq_ignore_ascii_case(key));
+        // A leafnode may say its token as its user, too.
+        let secret = SECRETS.iter().any(|secret| secret.eq_ignore_ascii_case(key))
+            || token.is_some_and(|token| token == value.get());
         let value = if secret { "\"[REDACTED]\"" } else { value.get() };
         format!("{}:{value}", serde_json::Value::from(key.as_str()))
     });

@@ -168,6 +168,8 @@ pub enum PeerOp<'a> {
 pub struct Interest<'a> {
     /// The cluster of the leafnode that wants it; empty where no leafnode does.
     pub origin: &'a [u8],
+    /// Whether a leafnode wants it, on a route, even where its cluster is not named.
+    pub of_leaf: bool,
     /// The account; empty on a connection that serves one account only.
     pub account: &'a [u8],
     /// The subject, not validated; may hold wildcards.

@@ -177,7 +177,9 @@ impl Delivery<'_> {
             let its =
                 rank(source.kind, bundle.kind())? + u8::from(away.origin > 0 && bundle.kind() == Kind::Route);
             let same = away.origin > 0 && away.origin == source.origin.0;
-            (its == wanted && !same && self.may_go_to(bundle)).then_some(away.weight as usize)
+            let goes_round =
+                source.kind == Kind::Route && bundle.kind() == Kind::Route && !bundle.is_below(source.peer);
+            (its == wanted && !same && !goes_round && self.may_go_to(bundle)).then_some(away.weight as usize)
         };
         let weight = |rank| group.away.iter().filter_map(|away| at_rank(away, rank)).sum::<usize>();
         let mut here = group.members.len();

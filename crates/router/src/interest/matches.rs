@@ -84,6 +84,12 @@ impl Bundle {
         std::ptr::eq(&*self.remote.peer, peer)
     }
 
+    /// Whether that server may hand on to this one what it got for a member of a queue group who has gone. By turns that go
+    /// down only, no message goes round for ever.
+    pub(crate) fn is_below(&self, peer: Option<&Peer>) -> bool {
+        peer.is_none_or(|peer| *self.remote.peer.id < *peer.id)
+    }
+
     /// Whether messages from the leafnodes of that cluster may go there.
     pub(crate) fn may_hear_of(&self, origin: u32) -> bool {
         self.remote.may_hear_of(origin)

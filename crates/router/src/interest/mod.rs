@@ -65,6 +65,15 @@ pub(crate) struct Keys<'n> {
     root: u64,
 }
 
+/// Most tokens of a subject that somebody listens to: a match goes as deep as there are. A client's line has no room for
+/// more unless it is allowed longer ones.
+const MOST_TOKENS: usize = 2048;
+
+/// Whether one can listen to `subject`.
+pub(crate) fn is_subject(subject: &[u8]) -> bool {
+    subject::is_valid(subject) && subject.iter().filter(|byte| **byte == b'.').count() < MOST_TOKENS
+}
+
 impl Interest {
     pub(crate) fn new(seed: u64, generations: Arc<Generations>) -> Self {
         Self {

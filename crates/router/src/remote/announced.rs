@@ -128,9 +128,10 @@ impl Announced {
         account: &Account,
         (subject, queue): (&[u8], &[u8]),
         step: Step,
-        servers: &[Arc<Remote>],
     ) -> Vec<Arc<Conn>> {
         let mut guard = self.wanted.lock();
+        // Looked up under the lock: whoever is added after that is told of this, too, by `tell_all`.
+        let servers = router.told();
         let all = &mut *guard;
         let hash = self.hash(subject, queue);
         let known = all.find(hash, |wanted| wanted.words() == (subject, queue)).is_some();
@@ -145,7 +146,7 @@ impl Announced {
         let Some(wanted) = all.find_mut(hash, |wanted| wanted.words() == (subject, queue)) else {
             return Vec::new();
         };
-        let told = tell_change(router, account, wanted, step, servers);
+        let told = tell_change(router, account, wanted, step, &servers);
         if wanted.is_gone() {
             if let Ok(entry) = all.find_entry(hash, |wanted| wanted.words() == (subject, queue)) {
                 entry.remove();
@@ -246,7 +247,8 @@ fn put(
 ) {
     let account = if server.manner.names_account { account.name().as_bytes() } else { &[] };
     let origin = router.origin_name(origin);
-    let interest = Interest { origin: &origin, account, subject, queue, weight: members };
+    let of_leaf = !origin.is_empty();
+    let interest = Interest { origin: &origin, of_leaf, account, subject, queue, weight: members };
     if members > 0 {
         encode::wanted(line, server.language(), &interest);
     } else if origin.is_empty() || server.manner.names_origin {

@@ -16,7 +16,11 @@ use self::subs::RemoteSubs;
 use crate::account::Account;
 use crate::conn::{Conn, Kind};
 use crate::permissions::Permissions;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Mutex, RwLock};
+
+/// What the subjects begin with by which loops of leafnodes are found.
+pub(crate) const LOOPS: &[u8] = b"$LDS.";
 
 /// Another server.
 #[derive(Debug)]
@@ -57,7 +61,8 @@ impl Lanes {
         }
         let own = self.0.get((publisher % self.0.len().max(1) as u64) as usize).and_then(Option::as_ref);
         let own = own.filter(|lane| publisher >= lane.since);
-        own.or_else(|| self.0.iter().flatten().next()).map(|lane| &lane.conn)
+        // Else the one that has been there longest: most likely the one by which its messages have gone.
+        own.or_else(|| self.0.iter().flatten().min_by_key(|lane| lane.since)).map(|lane| &lane.conn)
     }
 }
 
@@ -120,6 +125,8 @@ pub(crate) struct Remote {
     pub(crate) origin: u32,
     pub(crate) filter: Filter,
     pub(crate) subs: Mutex<RemoteSubs>,
+    /// Bytes that what is wanted behind it takes elsewhere, roughly.
+    burden: AtomicUsize,
     /// How it was made, if from this side.
     pub(crate) dialled: Option<Dialled>,
 }
@@ -196,15 +203,26 @@ impl Remote {
         if self.kind() == Kind::Route { encode::Peer::Route } else { encode::Peer::Leaf }
     }
 
+    /// Bytes that all takes that is wanted behind it, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        self.subs.lock().bytes() + self.burden.load(Ordering::Relaxed)
+    }
+
     /// Whether it may be told that `subject` is wanted.
     pub(crate) fn may_tell(&self, subject: &[u8]) -> bool {
-        allows(self.filter.told.as_ref(), subject)
+        allows(self.filter.told.as_ref(), subject) || self.finds_loops_by(subject)
     }
 
     /// Whether it may want `subject`. A leafnode may want what is more than it may have, and is not sent that.
     pub(crate) fn may_want(&self, subject: &[u8]) -> bool {
         allows(self.filter.wanted.as_ref(), subject)
             || self.kind != Kind::Route && subject::has_wildcard(subject)
+            || self.finds_loops_by(subject)
+    }
+
+    /// Whether a subject is there only so that loops of leafnodes are found, whatever is permitted.
+    fn finds_loops_by(&self, subject: &[u8]) -> bool {
+        self.kind != Kind::Route && subject.starts_with(LOOPS)
     }
 
     /// Whether it may be sent messages on `name`.
@@ -252,6 +270,7 @@ impl RemoteTable {
             origin: new.origin,
             filter: new.filter,
             subs: Mutex::new(RemoteSubs::new(new.seed)),
+            burden: AtomicUsize::new(0),
             dialled: new.dialled,
         });
         if let Some(slot) = all.slots.get_mut(index as usize) {

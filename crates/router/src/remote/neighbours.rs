@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use midge_wire::{Interest, encode};
+use midge_wire::{Interest, encode, subject};
 
 use super::announced::{Elsewhere, Step};
 use super::subs::{Change, Gone, Wanted};
@@ -15,6 +15,7 @@ use crate::leaves::{LeafSettings, Leaves};
 use crate::router::Router;
 use crate::snapshot::SubSnapshot;
 use crate::sync::RwLock;
+use crate::sync::atomic::Ordering;
 
 /// The connections to other servers.
 #[derive(Debug)]
@@ -45,13 +46,13 @@ impl Router {
     #[inline]
     pub(crate) fn announce(&self, account: &Account, what: (&[u8], &[u8]), step: Step) {
         if self.has_neighbours() {
-            let servers = self.neighbours().told.read().clone();
-            account
-                .announced()
-                .take(self, account, what, step, &servers)
-                .iter()
-                .for_each(|conn| conn.rouse());
+            account.announced().take(self, account, what, step).iter().for_each(|conn| conn.rouse());
         }
+    }
+
+    /// The servers that are told of interest.
+    pub(crate) fn told(&self) -> Arc<[Arc<Remote>]> {
+        self.neighbours().told.read().clone()
     }
 
     /// Whether there are other servers, or may be.
@@ -116,6 +117,7 @@ impl Router {
         let what = ((interest.subject, interest.queue), origin);
         match change {
             Change::New(slot) => {
+                remote.burden.fetch_add(burden(interest.subject, interest.queue), Ordering::Relaxed);
                 let at = SubRef::behind(remote.index(), slot, serial, queue);
                 account.interest().insert(interest.subject, at);
                 self.announce_behind(remote, account, what, weight);
@@ -136,7 +138,12 @@ impl Router {
         let queue = self.queues.acquire(interest.queue);
         let origin = self.neighbours().origins.acquire(interest.origin);
         let wanted = Wanted { account: account.index(), subject: interest.subject, queue, origin };
-        let gone = remote.subs.lock().forget(wanted);
+        let gone = {
+            let mut subs = remote.subs.lock();
+            // Servers before 2.10.23 do not say whose leafnode it was.
+            let anybody = interest.of_leaf && origin == 0;
+            if anybody { subs.forget_of_a_leaf(wanted) } else { subs.forget(wanted) }
+        };
         if let Some(gone) = gone {
             self.unwanted(remote, account, &gone);
         }
@@ -148,6 +155,7 @@ impl Router {
         let at = SubRef::behind(remote.index(), gone.slot, gone.serial, gone.queue);
         account.interest().remove(&gone.subject, at);
         let queue = self.queues.name(gone.queue);
+        remote.burden.fetch_sub(burden(&gone.subject, &queue), Ordering::Relaxed);
         self.announce_behind(remote, account, ((&gone.subject, &queue), gone.origin), 0);
         self.queues.release(gone.queue);
         self.neighbours().origins.release(gone.origin);
@@ -214,4 +222,13 @@ impl Router {
             self.neighbours().origins.release(remote.origin);
         }
     }
+}
+
+/// Bytes that something which is wanted takes in the interest and in what other servers are told of, roughly.
+fn burden(subject: &[u8], queue: &[u8]) -> usize {
+    /// A node of the interest's tree, and its edge.
+    const NODE: usize = 128;
+    let tokens = subject.iter().filter(|byte| **byte == b'.').count() + 1;
+    let nodes = if subject::has_wildcard(subject) { tokens * NODE } else { NODE };
+    nodes + subject.len() + 2 * queue.len()
 }

@@ -60,6 +60,9 @@ pub(crate) enum Change {
     Weight(u32),
 }
 
+/// Most leafnode clusters that are remembered.
+const MOST_ORIGINS: usize = 256;
+
 /// What is wanted behind one connection to another server: a set, with weights.
 #[derive(Debug)]
 pub(crate) struct RemoteSubs {
@@ -67,6 +70,8 @@ pub(crate) struct RemoteSubs {
     subjects: Texts,
     by_key: HashTable<u32>,
     free: Vec<u32>,
+    /// The leafnode clusters that wanted something, for peers that do not say which of them no longer does.
+    origins: Vec<u32>,
     /// The peer chooses what is hashed.
     hasher: SeedableRandomState,
 }
@@ -78,6 +83,7 @@ impl RemoteSubs {
             subjects: Texts::default(),
             by_key: HashTable::new(),
             free: Vec::new(),
+            origins: Vec::new(),
             hasher: SeedableRandomState::with_seed(seed, foldhash::SharedSeed::global_fixed()),
         }
     }
@@ -100,6 +106,9 @@ impl RemoteSubs {
         }
         let hash = hash(&self.hasher, wanted);
         let Wanted { account, subject, queue, origin } = wanted;
+        if origin > 0 && self.origins.len() < MOST_ORIGINS && !self.origins.contains(&origin) {
+            self.origins.push(origin);
+        }
         let kept = Some(Kept { subject: self.subjects.add(subject), account, queue, origin, weight, serial });
         let slot = match self.free.pop() {
             Some(slot) => {
@@ -140,6 +149,13 @@ impl RemoteSubs {
             self.subjects = fresh;
         }
         Some(gone)
+    }
+
+    /// Forgets something that a leafnode wanted, whichever did; what it was, if it was wanted.
+    pub(crate) fn forget_of_a_leaf(&mut self, wanted: Wanted<'_>) -> Option<Gone> {
+        let of = |origin| Wanted { origin, ..wanted };
+        let origin = self.origins.iter().copied().find(|origin| self.find(of(*origin)).is_some())?;
+        self.forget(of(origin))
     }
 
     /// Forgets everything.

@@ -314,7 +314,8 @@ fn the_same_leafnode_again_takes_the_place_of_the_first() {
         "CONNECT {\"server_id\":\"L\",\"name\":\"leaf\",\"cluster\":\"LC\",\"remote_account\":\"A\"}\r\n";
     let grant = || Grant::of(house.router.global_account());
     let mut first = comes(&house, hello, grant());
-    let second = comes(&house, hello, grant());
+    // It was started anew, and has another id.
+    let second = comes(&house, &hello.replace("\"L\"", "\"M\""), grant());
     let other = comes(&house, &hello.replace("\"A\"", "\"B\""), grant());
     house.tick(|tick| first.session.handle_revision(tick));
     assert_eq!(first.error(), Some(LeafError::Duplicate.into()));
@@ -380,6 +381,9 @@ fn what_a_leafnode_may_not_do_is_not_done() {
         ["LS+ up.a"]
     );
     let mut leaf = leaf;
+    // By this, loops are found, whatever is permitted.
+    house.say(&mut leaf, "LS+ $LDS.somebody\r\n");
+    assert_eq!(leaf.session.conn().closed(), None);
     house.say(&mut leaf, "LS+ down.b\r\nLS+ *.c\r\nLMSG up.a 1\r\nx\r\n");
     house.say(&mut client, "PUB down.b 1\r\na\r\nPUB down.c 1\r\nb\r\nPUB other.c 1\r\nc\r\n");
     assert_eq!(leaf.heard(), "LMSG down.b 1\r\na\r\nLMSG down.c 1\r\nb\r\n");

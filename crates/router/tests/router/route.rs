@@ -214,7 +214,7 @@ fn what_comes_from_a_server_goes_to_clients_only() {
 fn a_message_for_a_group_whose_member_has_gone_goes_to_another_server() {
     let house = House::member(settings());
     let mut one = member(&house, "");
-    let mut two = comes(&house, CONNECT, "INFO {\"server_id\":\"TWO\",\"server_name\":\"two\"}\r\n");
+    let mut two = comes(&house, CONNECT, "INFO {\"server_id\":\"TALL\",\"server_name\":\"two\"}\r\n");
     house.say(&mut one, "RS+ $G a g 1\r\n");
     house.say(&mut two, "RS+ $G a g 1\r\n");
     house.told(&one);
@@ -222,6 +222,9 @@ fn a_message_for_a_group_whose_member_has_gone_goes_to_another_server() {
     house.say(&mut one, "RMSG $G a | g 1\r\nx\r\n");
     assert_eq!(two.heard(), "RMSG $G a | g 1\r\nx\r\n", "and not back to where it came from");
     assert_eq!(one.heard(), "");
+    // Only ever to a server of a lesser id than its sender's, or it could go round for ever.
+    house.say(&mut two, "RMSG $G a | g 1\r\nx\r\n");
+    assert_eq!((one.heard(), two.heard()), (String::new(), String::new()));
     house.say(&mut two, "RS- $G a g\r\n");
     house.say(&mut one, "RMSG $G a | g 1\r\nx\r\n");
     assert_eq!((one.heard(), two.heard()), (String::new(), String::new()));
@@ -384,6 +387,64 @@ fn a_made_up_name_gives_way() {
 }
 
 #[test]
+fn a_made_up_name_gives_way_even_among_those_who_share_it() {
+    let house = House::member(ClusterSettings { name: None, ..settings() });
+    let cluster = house.router.cluster().unwrap();
+    let mut friend = comes(&house, "CONNECT {\"cluster\":\"US\",\"cluster_dynamic\":true}\r\n", &info(""));
+    assert_eq!(friend.session.conn().closed(), None);
+    let other = info("").replace("THEM", "MORE").replace("them", "more");
+    let more = comes(&house, "CONNECT {\"cluster\":\"Z\",\"cluster_dynamic\":true}\r\n", &other);
+    assert_eq!((more.session.conn().closed(), cluster.name().as_str()), (None, "Z"));
+    house.tick(|tick| friend.session.handle_revision(tick));
+    assert!(
+        matches!(friend.error(), Some(SessionError::Route(RouteError::ClusterName { .. }))),
+        "it must come again, by the new name"
+    );
+    // No name is none that could be given way to.
+    let mut nameless = comes(&house, "CONNECT {}\r\n", &info(""));
+    assert!(matches!(nameless.error(), Some(SessionError::Route(RouteError::ClusterName { .. }))));
+    assert_eq!(cluster.name(), "Z");
+}
+
+#[test]
+fn no_pool_is_larger_than_makes_sense() {
+    let house = House::member(pooled());
+    let huge = ",\"route_pool_size\":4294967295,\"route_pool_idx\":4294967294";
+    let mut peer = comes(&house, CONNECT, &info(huge));
+    assert!(matches!(peer.error(), Some(SessionError::Route(RouteError::PoolIndex { .. }))));
+}
+
+#[test]
+fn no_subject_is_deeper_than_a_match_can_go() {
+    let house = House::member(settings());
+    let mut peer = member(&house, "");
+    let deep = |token: &str, count| vec![token; count].join(".");
+    house.say(&mut peer, &format!("RS+ $G {}\r\n", deep("*", 2048)));
+    let mut client = house.peer("");
+    let shallow = format!("PUB {} 1\r\nx\r\n", deep("a", 2000));
+    house.say(&mut client, &shallow);
+    assert_eq!(client.session.conn().closed(), None);
+    house.say(&mut peer, &format!("RS+ $G {}\r\n", deep("*", 2049)));
+    assert_eq!(peer.error(), Some(RouteError::Subject.into()));
+}
+
+/// As nats-server up to 2.10.22, which names the leafnode's cluster where something is wanted only.
+#[test]
+fn what_an_old_server_s_leafnodes_do_not_want_any_more_is_forgotten() {
+    let house = House::member(settings());
+    let mut peer = member(&house, ",\"lnoc\":true");
+    house.say(&mut peer, "LS+ LC $G a\r\nLS+ LD $G a\r\nRS+ $G a\r\nLS+ LC $G q g 2\r\n");
+    let count = || house.router.cluster().unwrap().routes(&house.router, false)[0].subscription_count;
+    assert_eq!(count(), 4);
+    house.say(&mut peer, "LS- $G a\r\nLS- $G q g\r\n");
+    assert_eq!(count(), 2);
+    house.say(&mut peer, "LS- $G a\r\nLS- $G a\r\n");
+    assert_eq!(count(), 1, "what its own clients want stays");
+    house.say(&mut peer, "RS- $G a\r\n");
+    assert_eq!(count(), 0);
+}
+
+#[test]
 fn a_newcomer_is_told_of_to_those_who_are_there() {
     let house = House::member(settings());
     let mut first = member(&house, "");
@@ -474,6 +535,14 @@ fn what_may_not_cross_does_not() {
     house.say(&mut peer, "RS+ $G out.a\r\nRS+ $G other\r\n");
     house.say(&mut client, "PUB out.a 1\r\nx\r\nPUB other 1\r\ny\r\n");
     assert_eq!(peer.heard(), "RMSG $G out.a 1\r\nx\r\n");
+    // Nor does a wildcard let out what is denied.
+    let denied = SubjectRules { allow: None, deny: vec!["secret".to_owned()] };
+    let house = House::member(ClusterSettings { export: Some(denied), ..settings() });
+    let mut peer = member(&house, "");
+    house.say(&mut peer, "RS+ $G >\r\n");
+    let mut client = house.peer("");
+    house.say(&mut client, "PUB secret 1\r\nx\r\nPUB open 1\r\ny\r\n");
+    assert_eq!(peer.heard(), "RMSG $G open 1\r\ny\r\n");
 }
 
 #[test]
@@ -500,6 +569,14 @@ fn no_server_makes_another_remember_more_than_it_will() {
     assert!(peer.heard().ends_with("-ERR 'maximum subscriptions exceeded'\r\n"));
     drop(peer);
     assert_eq!(house.router.totals().subscriptions, 0);
+    // Names of groups count, too.
+    let limits = midge_router::Limits { max_interest: 200_000, ..midge_router::Limits::default() };
+    let house = House::built(limits, false, (Some(settings()), None));
+    let mut peer = member(&house, "");
+    for n in 0..4 {
+        house.say(&mut peer, &format!("RS+ $G s {n}{} 1\r\n", "g".repeat(60_000)));
+    }
+    assert_eq!(peer.error(), Some(RouteError::TooMuchInterest.into()));
 }
 
 #[test]

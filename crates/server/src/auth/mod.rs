@@ -380,6 +380,15 @@ impl Directory {
         if !door.asks {
             return Decision::Now(Verdict::Welcome(grant(None, "")));
         }
+        // Whoever may come in some ways only may not come as a leafnode, which cannot be one of them yet.
+        let named = if claim.nkey.is_empty() { &claim.user } else { &claim.nkey };
+        if self
+            .users
+            .get(named)
+            .is_some_and(|user| user.options.connection_types.as_ref().is_some_and(|types| !types.is_empty()))
+        {
+            return refused;
+        }
         self.decide(claim, caller)
     }
 

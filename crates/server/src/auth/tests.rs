@@ -59,6 +59,19 @@ fn nobody_is_asked_when_nothing_is_said() {
 }
 
 #[test]
+fn whoever_may_come_as_a_client_only_is_no_leafnode() {
+    let users = "{user: any, password: p}, {user: some, password: p, allowed_connection_types: [STANDARD]}";
+    let (directory, _) = directory(&format!("authorization {{ users: [{users}] }}"));
+    let block = LeafnodeOptions::default();
+    let decide = |user: &str| {
+        let claim = credentials(&format!(r#"{{"user":"{user}","pass":"p"}}"#));
+        let caller = Caller { peer: "127.0.0.1:1", nonce: "nonce", carrier: None };
+        matches!(directory.decide_leaf(&block, &claim, caller), Decision::Now(Verdict::Welcome(_)))
+    };
+    assert_eq!((decide("any"), decide("some"), decide("nobody")), (true, false, false));
+}
+
+#[test]
 fn tokens_and_single_users_are_compared() {
     let (by_token, _) = directory("authorization { token: t0k }");
     assert_eq!(decide(&by_token, r#"{"auth_token":"t0k"}"#, None), known("$G", "[REDACTED]"));

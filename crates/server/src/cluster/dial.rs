@@ -31,6 +31,8 @@ const CHANCE: Duration = Duration::from_millis(100);
 const MOST_PAUSE: Duration = Duration::from_secs(30);
 /// Time in which a server must take a connection (nats-server's `DEFAULT_ROUTE_DIAL`).
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Most servers that are dialled at once because others told of them: whoever is a member may invent more.
+const MOST_HEARD: usize = 256;
 /// How often failing attempts are logged after the first: once in so many.
 const REPORT: u64 = 3600;
 
@@ -64,6 +66,8 @@ type Dialling = Rc<RefCell<HashSet<String>>>;
 struct Dialler {
     server: Arc<Server>,
     shards: Arc<Vec<Shard>>,
+    /// The further connections that somebody keeps: to which member, and for what.
+    kept: RefCell<HashSet<(String, Opening)>>,
 }
 
 /// Connects to other servers for as long as the server runs. Needs a local set of tasks.
@@ -71,7 +75,7 @@ pub(crate) async fn run(server: Arc<Server>, shards: Arc<Vec<Shard>>) {
     let Some(mut inbox) = server.clustering().and_then(|clustering| clustering.inbox.lock().take()) else {
         return;
     };
-    let dialler = Rc::new(Dialler { server, shards });
+    let dialler = Rc::new(Dialler { server, shards, kept: RefCell::default() });
     let setup = dialler.server.setup();
     for url in &setup.options.cluster.routes {
         spawn_local(dialler.clone().keep(url.clone(), Why::Configured));
@@ -82,7 +86,15 @@ pub(crate) async fn run(server: Arc<Server>, shards: Arc<Vec<Shard>>) {
             News::Heard(info) => dialler.heard(&info, &dialling),
             News::Open { id, from, openings } => {
                 for opening in openings {
-                    spawn_local(dialler.clone().keep_open(id.clone(), from.clone(), opening));
+                    let what = (id.clone(), opening);
+                    // Whoever kept it before the member came back still does.
+                    if dialler.kept.borrow_mut().insert(what.clone()) {
+                        let (dialler, from) = (dialler.clone(), from.clone());
+                        spawn_local(async move {
+                            dialler.keep_open(&what, from).await;
+                            dialler.kept.borrow_mut().remove(&what);
+                        });
+                    }
                 }
             }
         }
@@ -105,7 +117,7 @@ impl Dialler {
         if info.auth_required {
             (url.user, url.password) = (block.auth.user.clone(), block.auth.password.clone());
         }
-        if !dialling.borrow_mut().insert(info.server_id.clone()) {
+        if dialling.borrow().len() >= MOST_HEARD || !dialling.borrow_mut().insert(info.server_id.clone()) {
             return;
         }
         let (dialler, id, dialling) = (self.clone(), info.server_id.clone(), dialling.clone());
@@ -151,12 +163,12 @@ impl Dialler {
     }
 
     /// Keeps a further connection to a member, for as long as it is one.
-    async fn keep_open(self: Rc<Self>, id: String, (url, why): (ServerUrl, Why), opening: Opening) {
+    async fn keep_open(&self, (id, opening): &(String, Opening), (url, why): (ServerUrl, Why)) {
         let Some(cluster) = self.server.router().cluster() else { return };
         let mut attempts = 0;
-        while cluster.is_member(&id) {
-            if cluster.has(&id, &opening) {
-                self.gone(&id, &opening).await;
+        while cluster.is_member(id) {
+            if cluster.has(id, opening) {
+                self.gone(id, opening).await;
                 sleep(chance()).await;
                 continue;
             }

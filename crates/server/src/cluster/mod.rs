@@ -80,7 +80,7 @@ impl RouteDuty {
         let Some(clustering) = server.clustering() else { return };
         match news {
             RouteNews::Joined { id, name, open } => {
-                info!("{} - rid:{} - Route connection to {name:?} ({id})", conn.peer(), conn.cid());
+                info!("{} - rid:{} - Route connection to {name:?} ({id:?})", conn.peer(), conn.cid());
                 self.joined = Some(id.clone());
                 if let Some(dialled) = self.dialled.as_deref().filter(|_| !open.is_empty()) {
                     let from = (dialled.url.clone(), dialled.why);
@@ -223,6 +223,16 @@ fn lists(rules: &midge_router::SubjectRules) -> midge_wire::json::SubjectLists {
     midge_wire::json::SubjectLists { allow: rules.allow.clone(), deny }
 }
 
+/// The name that a server's certificate must have, of all that are configured: for an address of which another server has
+/// told, the first that is no address itself, since certificates are seldom for addresses.
+pub(crate) fn tls_name<'a>(host: &'a str, configured: &'a [ServerUrl]) -> &'a str {
+    let is_address = |host: &str| host.parse::<std::net::IpAddr>().is_ok();
+    if !is_address(host) || configured.iter().any(|url| url.host == host) {
+        return host;
+    }
+    configured.iter().map(|url| url.host.as_str()).find(|host| !is_address(host)).unwrap_or(host)
+}
+
 /// `host:port`, with brackets around an IPv6 address.
 pub(crate) fn join(host: &str, port: u16) -> String {
     if host.contains(':') && !host.starts_with('[') {
@@ -240,3 +250,24 @@ pub(crate) fn auth_timeout(block: &ClusterOptions) -> Duration {
 
 /// Where a dialled connection's outcome goes.
 pub(crate) type Done = oneshot::Sender<Outcome>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_are_for_names_where_there_are_any() {
+        let urls = |hosts: &[&str]| -> Vec<ServerUrl> {
+            hosts.iter().map(|host| ServerUrl::parse(&format!("nats://{host}"), 6222).unwrap()).collect()
+        };
+        for (host, configured, want) in [
+            ("10.0.0.2", &["a.example", "b.example"][..], "a.example"),
+            ("10.0.0.2", &["10.0.0.1"], "10.0.0.2"),
+            ("10.0.0.1", &["10.0.0.1", "a.example"], "10.0.0.1"),
+            ("b.example", &["a.example"], "b.example"),
+            ("::1", &["[::2]", "a.example"], "a.example"),
+        ] {
+            assert_eq!(tls_name(host, &urls(configured)), want, "{host} of {configured:?}");
+        }
+    }
+}

@@ -113,7 +113,7 @@ impl<T> Compressed<T> {
         while let Phase::Open { side, raw, greeting } = &mut self.phase {
             let end = raw.iter().position(|byte| *byte == b'\n');
             let (end, fate) = match end {
-                Some(end) => (end + 1, fate(&self.mode, side, &raw[..=end])),
+                Some(end) => (end + 1, fate(&self.mode, side, raw.get(..=end).unwrap_or_default())),
                 // The session knows what is to be said of that.
                 None if raw.len() > MOST_LINE => (0, Ok(Fate::Plain)),
                 None => return Ok(()),

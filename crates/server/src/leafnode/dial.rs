@@ -17,8 +17,8 @@ use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error};
 
-use super::hub::is_websocket;
 use super::{Hub, Known, Outcome};
+use crate::cluster::tls_name;
 use crate::options::{Compression, LeafRemote, ServerUrl};
 use crate::server::Server;
 use crate::shard::{Accepted, Door, Shard};
@@ -76,7 +76,7 @@ fn addresses(remote: &LeafRemote, known: &Known, at: usize) -> Vec<ServerUrl> {
     let Some(first) = remote.urls.first() else { return urls };
     for text in known.lock().get(&at).into_iter().flatten() {
         // What a hub tells of are no WebSocket ports.
-        if is_websocket(first) {
+        if first.is_websocket() {
             break;
         }
         let Ok(heard) = ServerUrl::parse(&format!("{}://{text}", first.scheme), first.port) else { continue };
@@ -140,10 +140,11 @@ async fn dial(
     let of_all = remote.compression.as_ref().unwrap_or(&setup.options.leafnodes.compression);
     let hub = Hub {
         url: url.clone(),
+        tls_name: tls_name(&url.host, &remote.urls).to_owned(),
         dial: LeafDial { rules, login },
         account,
         tls: remote.tls.clone(),
-        compression: if is_websocket(url) { Compression::Off } else { of_all.clone() },
+        compression: if url.is_websocket() { Compression::Off } else { of_all.clone() },
         done,
     };
     shard.take(Accepted { stream, door: Door::Leaf(Some(Box::new(hub))) }).await;

@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Hub {
     pub(crate) url: ServerUrl,
+    /// The name that its certificate must have.
+    pub(crate) tls_name: String,
     pub(crate) dial: LeafDial,
     /// This server's account.
     pub(crate) account: Arc<midge_router::Account>,
@@ -54,11 +56,11 @@ pub(crate) type HubStream = Greeted<Box<dyn Stream>>;
 /// The hub does not greet, or there is no TLS with it.
 pub(crate) async fn open(hub: &Hub, mut stream: TcpStream) -> io::Result<HubStream> {
     let tls = |options: &TlsOptions| ClientTls::new(options).map_err(io::Error::other);
-    if is_websocket(&hub.url) {
+    if hub.url.is_websocket() {
         let (address, path) = (hub.url.address(), format!("{}/leafnode", hub.url.path));
-        let io: Box<dyn Stream> = if hub.url.scheme == "wss" {
+        let io: Box<dyn Stream> = if hub.url.scheme == "wss" || hub.tls.is_some() {
             let options = hub.tls.clone().unwrap_or_default();
-            let io = tls(&options)?.connect(&hub.url.host, stream).await?;
+            let io = tls(&options)?.connect(&hub.tls_name, stream).await?;
             Box::new(websocket::ask(io, &address, &path).await?)
         } else {
             Box::new(websocket::ask(stream, &address, &path).await?)
@@ -67,7 +69,7 @@ pub(crate) async fn open(hub: &Hub, mut stream: TcpStream) -> io::Result<HubStre
     }
     let first = hub.tls.as_ref().filter(|tls| tls.first != HandshakeFirst::Never);
     if let Some(options) = first {
-        let io: Box<dyn Stream> = Box::new(tls(options)?.connect(&hub.url.host, stream).await?);
+        let io: Box<dyn Stream> = Box::new(tls(options)?.connect(&hub.tls_name, stream).await?);
         return Ok(Greeted { first: Vec::new(), used: 0, io });
     }
     let greeting = timeout(PATIENCE, greeting(&mut stream)).await;
@@ -78,13 +80,8 @@ pub(crate) async fn open(hub: &Hub, mut stream: TcpStream) -> io::Result<HubStre
         return Ok(Greeted { first: greeting, used: 0, io: Box::new(stream) });
     }
     let options = hub.tls.clone().unwrap_or_default();
-    let io = tls(&options)?.connect(&hub.url.host, stream).await?;
+    let io = tls(&options)?.connect(&hub.tls_name, stream).await?;
     Ok(Greeted { first: greeting, used: 0, io: Box::new(io) })
-}
-
-/// Whether a hub is reached by WebSocket.
-pub(super) fn is_websocket(url: &ServerUrl) -> bool {
-    matches!(url.scheme.as_str(), "ws" | "wss")
 }
 
 /// A line, byte by byte: what follows it may be TLS's.

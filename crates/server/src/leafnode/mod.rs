@@ -55,7 +55,7 @@ impl LeafDuty {
         match news {
             LeafNews::Joined { id, name } => {
                 let what = if self.dialled.is_some() { "to hub" } else { "from leafnode" };
-                info!("{} - lid:{} - Leafnode connection {what} {name:?} ({id})", conn.peer(), conn.cid());
+                info!("{} - lid:{} - Leafnode connection {what} {name:?} ({id:?})", conn.peer(), conn.cid());
                 self.outcome.joined = true;
             }
             LeafNews::Urls(urls) => self.outcome.urls = urls,

@@ -133,13 +133,25 @@ impl ServerUrl {
             return Err(wrong());
         }
         Ok(Self {
-            scheme: scheme.to_owned(),
+            scheme: scheme.to_lowercase(),
             host: host.to_owned(),
             port: authority.port_u16().unwrap_or(port),
             path: uri.path().trim_end_matches('/').to_owned(),
             user,
             password: password.map(Secret::new),
         })
+    }
+
+    /// Whether it is one of WebSocket.
+    pub(crate) fn is_websocket(&self) -> bool {
+        matches!(self.scheme.as_str(), "ws" | "wss")
+    }
+
+    /// The address, and who one is there, so that a change shows.
+    pub(crate) fn marked(&self) -> String {
+        let user = self.user.as_deref().unwrap_or_default();
+        let password = self.password.as_ref().map(Secret::mark).unwrap_or_default();
+        format!("{}://{user}:{password}@{}{}", self.scheme, self.address(), self.path)
     }
 
     /// `host:port`.
@@ -177,6 +189,9 @@ impl ClusterOptions {
         }
         if self.auth.user.is_some() != self.auth.password.is_some() {
             return Err(OptionsError::HalfClusterUser);
+        }
+        if self.tls.as_ref().is_some_and(|tls| tls.map) {
+            return Err(OptionsError::MapsServers("cluster"));
         }
         if self.pool_size == 0 && !self.accounts.is_empty() {
             return Err(OptionsError::DedicatedWithoutPool);
@@ -261,8 +276,7 @@ pub(super) static CLUSTER: &[OptionSpec] = &[
     )
     .flag(&["routes"], "urls")
     .restart(|o| {
-        let addresses: Vec<String> = o.cluster.routes.iter().map(ServerUrl::address).collect();
-        addresses.join(",")
+        o.cluster.routes.iter().map(ServerUrl::marked).collect::<Vec<_>>().join(",")
     }),
     spec(
         &["cluster.connect_retries"],
@@ -296,13 +310,13 @@ pub(super) static CLUSTER: &[OptionSpec] = &[
         "\"s3cret\"",
         |o, v| put(&mut o.cluster.auth.password, v.text().map(|text| Some(Secret::new(text)))),
     )
-    .restart(|o| if o.cluster.auth.password.is_some() { "set".to_owned() } else { "none".to_owned() }),
+    .restart(|o| o.cluster.auth.password.as_ref().map_or_else(|| "none".to_owned(), Secret::mark)),
     spec(
         &["cluster.authorization.timeout"],
         "Time in which other servers must show it.",
         "2s, or one more than TLS's",
         "2.5",
-        |o, v| put(&mut o.cluster.auth.timeout, v.seconds().map(Some)),
+        |o, v| put(&mut o.cluster.auth.timeout, v.seconds().map(|time| (!time.is_zero()).then_some(time))),
     )
     .restart(|o| format!("{:?}", o.cluster.auth.timeout)),
     spec(

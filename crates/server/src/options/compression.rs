@@ -112,9 +112,7 @@ fn word(text: &str, on: &Compression) -> Result<Compression, String> {
         .or_else(|| Compression::named(&short))
         .filter(|mode| !text.is_empty() && *mode != Compression::Uncompressed)
         .ok_or_else(|| {
-            format!(
-                "expected off, accept, s2_auto, s2_fast, s2_better or s2_best, but got '{text}'"
-            )
+            format!("expected off, accept, s2_auto, s2_fast, s2_better or s2_best, but got '{text}'")
         })
 }
 

@@ -149,6 +149,14 @@ impl LeafnodeOptions {
         if user.is_some() != password.is_some() {
             return Err(OptionsError::HalfLeafUser);
         }
+        let tls = self.tls.iter().chain(self.remotes.iter().filter_map(|remote| remote.tls.as_ref()));
+        if tls.into_iter().any(|tls| tls.map) {
+            return Err(OptionsError::MapsServers("leafnodes"));
+        }
+        let by_websocket = |remote: &LeafRemote| remote.urls.iter().filter(|url| url.is_websocket()).count();
+        if self.remotes.iter().any(|remote| ![0, remote.urls.len()].contains(&by_websocket(remote))) {
+            return Err(OptionsError::MixedHub);
+        }
         if user.is_some() && !users.is_empty() {
             return Err(OptionsError::LeafUserAndUsers);
         }
@@ -280,15 +288,17 @@ pub(super) static LEAFNODES: &[OptionSpec] = &[
         |o, v| put(&mut o.leafnodes.auth.users, users(v)),
     )
     .restart(|o| {
-        let names: Vec<&str> = o.leafnodes.auth.users.iter().map(|user| user.user.as_str()).collect();
-        names.join(",")
+        let shown = |user: &LeafUser| {
+            format!("{}:{}@{}", user.user, user.password.mark(), user.account.as_deref().unwrap_or_default())
+        };
+        o.leafnodes.auth.users.iter().map(shown).collect::<Vec<_>>().join(",")
     }),
     spec(
         &["leafnodes.authorization.timeout", "leaf.authorization.timeout"],
         "Time in which leafnodes must show it.",
         "2s",
         "2.5",
-        |o, v| put(&mut o.leafnodes.auth.timeout, v.seconds().map(Some)),
+        |o, v| put(&mut o.leafnodes.auth.timeout, v.seconds().map(|time| (!time.is_zero()).then_some(time))),
     )
     .restart(|o| format!("{:?}", o.leafnodes.auth.timeout)),
     tls_block(&["leafnodes.tls", "leaf.tls"], "TLS for leafnodes.", |o| &mut o.leafnodes.tls),
@@ -332,7 +342,7 @@ pub(super) static LEAFNODES: &[OptionSpec] = &[
         "Time between attempts to connect to a hub.",
         "1s",
         "\"5s\"",
-        |o, v| put(&mut o.leafnodes.reconnect, v.duration().map(Some)),
+        |o, v| put(&mut o.leafnodes.reconnect, v.duration().map(|time| (!time.is_zero()).then_some(time))),
     )
     .restart(|o| format!("{:?}", o.leafnodes.reconnect)),
     spec(
@@ -351,9 +361,12 @@ pub(super) static LEAFNODES: &[OptionSpec] = &[
         |o, v| put(&mut o.leafnodes.remotes, remotes(v)),
     )
     .restart(|o| {
-        let urls: Vec<String> =
-            o.leafnodes.remotes.iter().flat_map(|remote| remote.urls.iter().map(ServerUrl::address)).collect();
-        urls.join(",")
+        let shown = |remote: &LeafRemote| {
+            let urls = remote.urls.iter().map(ServerUrl::marked).collect::<Vec<_>>().join(",");
+            let seed = remote.nkey.as_ref().map(Secret::mark).unwrap_or_default();
+            format!("{urls} {seed} {remote:?}")
+        };
+        o.leafnodes.remotes.iter().map(shown).collect::<Vec<_>>().join("; ")
     }),
 ];
 
@@ -388,8 +401,8 @@ fn users(value: &Given<'_>) -> Result<Vec<LeafUser>, Faults> {
                 _ => faults.add(entry.span, format!("unknown field '{}' in a leafnode user", entry.key)),
             }
         }
-        if user.is_empty() {
-            faults.add(node.span, "a leafnode user requires a user");
+        if user.is_empty() || password.is_empty() {
+            faults.add(node.span, "a leafnode user requires a user and a password");
         }
         users.push(LeafUser { user, password: Secret::new(password), account });
     }

@@ -206,10 +206,12 @@ fn distance(a: &str, b: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use midge_conf::NoFiles;
 
     use super::*;
-    use crate::options::Reload;
+    use crate::options::{Compression, Reload};
 
     fn load(text: &str) -> Result<Options, String> {
         let mut options = Options::default();
@@ -273,6 +275,20 @@ mod tests {
             ("websocket { tls { verify: 3 } }", "t:1:27: verify: expected true or false, but got a number"),
             ("authorization: 3", "t:1:16: expected a block for 'authorization', but got a number"),
             ("port: 70000", "t:1:7: port: expected a number from -1 to 65535, but got 70000"),
+            (
+                "cluster { compression: s2_uncompressed }",
+                "t:1:24: cluster.compression: expected off, accept, s2_auto, s2_fast, s2_better or s2_best, but got 's2_uncompressed'",
+            ),
+            ("cluster { compression { mod: off } }", "t:1:25: unknown field 'mod' in compression"),
+            (
+                "leafnodes { compression { rtt_thresholds: [50ms, 10ms] } }",
+                "t:1:44: expected round-trip times that grow",
+            ),
+            (
+                "leafnodes { authorization { users: [{user: a}] } }",
+                "t:1:37: a leafnode user requires a user and a password",
+            ),
+            ("leafnodes { remotes: [{account: A}] }", "t:1:23: a hub requires a url, or urls"),
             ("a: 1\nmax_payload: 3GB", "t:1:1: unknown field 'a'"),
             ("lame_duck_duration: 5s", "t:1:21: lame_duck_duration: invalid lame_duck_duration of 5s"),
         ] {
@@ -284,6 +300,71 @@ mod tests {
             load("size: 2k\nmax_payload: $size").is_ok(),
             "a key that a variable refers to may have any name"
         );
+    }
+
+    #[test]
+    fn compression_is_said_in_many_ways() {
+        let read =
+            |text: &str| load(&format!("cluster {{ compression: {text} }}")).unwrap().cluster.compression;
+        let ms = Duration::from_millis;
+        for (text, want) in [
+            ("off", Compression::Off),
+            ("disabled", Compression::Off),
+            ("false", Compression::Off),
+            ("true", Compression::Fast),
+            ("on", Compression::Fast),
+            ("accept", Compression::Accept),
+            ("s2_better", Compression::Better),
+            ("best", Compression::Best),
+            ("auto", Compression::auto()),
+            ("{ mode: s2_auto }", Compression::auto()),
+            ("{ rtt_thresholds: [0s, 50ms] }", Compression::Auto(vec![ms(0), ms(50)])),
+            ("{ mode: s2_fast, rtt_thresholds: [5ms] }", Compression::Fast),
+        ] {
+            assert_eq!(read(text), want, "{text}");
+        }
+        let leaf = load("leafnodes { compression: on }").unwrap().leafnodes.compression;
+        assert_eq!(leaf, Compression::auto());
+    }
+
+    #[test]
+    fn zero_is_no_time() {
+        let text = "cluster { authorization { timeout: 0 } }, leafnodes { reconnect: 0s, authorization { timeout: 0 } }";
+        let options = load(text).unwrap();
+        let leafnodes = &options.leafnodes;
+        assert_eq!(
+            [options.cluster.auth.timeout, leafnodes.auth.timeout, leafnodes.reconnect],
+            [None; 3],
+            "as if nothing were said"
+        );
+    }
+
+    #[test]
+    fn changed_secrets_show_and_say_nothing() {
+        let show = |key: &str, text: &str| {
+            let spec = table().find(|spec| spec.keys.contains(&key)).unwrap();
+            spec.show.unwrap()(&load(text).unwrap())
+        };
+        for (key, text) in [
+            ("cluster.authorization.password", "cluster { authorization { password: X } }"),
+            ("cluster.routes", "cluster { routes: [\"nats://u:X@h:1\"] }"),
+            ("leafnodes.remotes", "leafnodes { remotes: [{url: \"nats://u:X@h:1\"}] }"),
+            (
+                "leafnodes.authorization.users",
+                "leafnodes { authorization { users: [{user: u, password: X}] } }",
+            ),
+        ] {
+            let [one, same, other] =
+                ["hush", "hush", "psst"].map(|secret| show(key, &text.replace('X', secret)));
+            assert!(one == same && one != other && !one.contains("hush"), "{one} and {other}");
+        }
+        let rules = |deny: &str| {
+            show(
+                "leafnodes.remotes",
+                &format!("leafnodes {{ remotes: [{{url: \"nats://h:1\", deny_exports: {deny}}}] }}"),
+            )
+        };
+        assert_ne!(rules("a"), rules("b"));
     }
 
     #[test]
@@ -317,6 +398,11 @@ mod tests {
             "websocket { port: 1, no_tls: true, headers { Upgrade: x } }",
             "websocket { port: 1, no_tls: true, authorization { token: t } }, authorization { users: [{user: c}] }",
             "remote_syslog: \"nowhere\"",
+            "cluster { port: 1, tls { cert_file: c, key_file: k, ca_file: a, verify_and_map: true } }",
+            "leafnodes { port: 1, tls { cert_file: c, key_file: k, ca_file: a, verify_and_map: true } }",
+            "leafnodes { remotes: [{urls: [\"ws://a:1\", \"nats://b:2\"]}] }",
+            "leafnodes { port: 1, authorization { user: a } }",
+            "cluster { port: 1, authorization { user: a } }",
         ] {
             assert!(load(text).unwrap().check().is_err(), "{text}");
         }

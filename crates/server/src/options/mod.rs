@@ -341,6 +341,12 @@ pub enum OptionsError {
     /// Accounts with connections of their own, which only a pool has.
     #[error("cluster.accounts needs connections to choose from: pool_size cannot be -1")]
     DedicatedWithoutPool,
+    /// Who other servers are is not found in their certificates.
+    #[error("{0}.tls.verify_and_map is not supported yet: use verify, and users with passwords")]
+    MapsServers(&'static str),
+    /// A hub is reached by WebSocket at some of its addresses only.
+    #[error("a hub's urls must all be of WebSocket (ws://, wss://), or none of them")]
+    MixedHub,
     /// A password without a user, or the other way round.
     #[error("leafnodes.authorization.user and leafnodes.authorization.password go together: set both")]
     HalfLeafUser,

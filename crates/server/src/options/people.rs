@@ -5,6 +5,8 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use midge_conf::{Entry, Map, Node, Value};
@@ -30,6 +32,12 @@ impl Secret {
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
+    }
+
+    /// What tells secrets apart, within this process only, and says nothing of them.
+    pub(crate) fn mark(&self) -> String {
+        static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        format!("[hidden {:08x}]", KEY.hash_one(&self.0) as u32)
     }
 
     /// Whether it is a bcrypt hash (nats-server's `isBcrypt`).

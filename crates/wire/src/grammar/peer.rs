@@ -142,7 +142,7 @@ pub(super) fn interest<'a>(args: &'a [u8], form: Form, wanted: bool) -> Result<I
     if rest.first().is_some() {
         return Err(fault);
     }
-    Ok(Interest { origin, account, subject, queue, weight })
+    Ok(Interest { origin, of_leaf: false, account, subject, queue, weight })
 }
 
 /// `[origin] [account] subject [reply | + reply queue… | \| queue…] [header-size] size`.

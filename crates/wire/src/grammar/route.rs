@@ -2,7 +2,7 @@
 
 use super::peer::{self, Form, PeerVerb, RoutedHead};
 use super::{Found, Grammar, Line, LineEnds, Shape};
-use crate::op::{PeerOp, Routed};
+use crate::op::{Interest, PeerOp, Routed};
 use crate::{Limits, WireError};
 
 /// The protocol between the servers of a cluster; both directions are alike.
@@ -37,7 +37,7 @@ impl Grammar for RouteGrammar {
             }
             PeerVerb::LSubPlus => {
                 let wanted = peer::interest(args, form("LS+", true, false), true)?;
-                Ok(Line::Op(PeerOp::Wanted(wanted)))
+                Ok(Line::Op(PeerOp::Wanted(Interest { of_leaf: true, ..wanted })))
             }
             PeerVerb::RSubMinus => {
                 let unwanted = peer::interest(args, form("RS-", false, false), false)?;
@@ -45,7 +45,7 @@ impl Grammar for RouteGrammar {
             }
             PeerVerb::LSubMinus => {
                 let unwanted = peer::interest(args, form("LS-", limits.names_origin, false), false)?;
-                Ok(Line::Op(PeerOp::Unwanted(unwanted)))
+                Ok(Line::Op(PeerOp::Unwanted(Interest { of_leaf: true, ..unwanted })))
             }
             PeerVerb::RMsg => peer::message(args, form("RMSG", false, false), limits),
             PeerVerb::LMsg => peer::message(args, form("LMSG", true, true), limits),

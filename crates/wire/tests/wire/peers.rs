@@ -36,7 +36,7 @@ fn leaf(line: &str) -> Result<PeerOp<'_>, WireError> {
 
 fn interest<'a>(words: [&'a str; 4], weight: u32) -> Interest<'a> {
     let [origin, account, subject, queue] = words.map(str::as_bytes);
-    Interest { origin, account, subject, queue, weight }
+    Interest { origin, of_leaf: !origin.is_empty(), account, subject, queue, weight }
 }
 
 #[test]
@@ -54,7 +54,8 @@ fn interest_as_real_servers_announce_it() {
     assert_eq!(op, Ok(PeerOp::Wanted(interest(["", "", "pinned", ""], 0))));
     let older = Limits { names_origin: false, ..limits() };
     let op = one::<RouteGrammar>(b"LS- A s\r\n", older);
-    assert_eq!(op, Ok(PeerOp::Unwanted(interest(["", "A", "s", ""], 0))));
+    let unwanted = Interest { of_leaf: true, ..interest(["", "A", "s", ""], 0) };
+    assert_eq!(op, Ok(PeerOp::Unwanted(unwanted)));
 }
 
 #[test]
@@ -157,8 +158,9 @@ proptest! {
         origin in maybe_word(), account in word(), subject in word(), queue in maybe_word(), weight in 0_u32..1000,
     ) {
         let weight = if queue.is_empty() { 0 } else { weight };
-        let on_route = Interest { origin: &origin, account: &account, subject: &subject, queue: &queue, weight };
-        let on_leaf = Interest { origin: b"", account: b"", ..on_route };
+        let of_leaf = !origin.is_empty();
+        let on_route = Interest { origin: &origin, of_leaf, account: &account, subject: &subject, queue: &queue, weight };
+        let on_leaf = Interest { origin: b"", of_leaf: false, account: b"", ..on_route };
         let mut bytes = Vec::new();
         encode::wanted(&mut bytes, Peer::Route, &on_route);
         prop_assert_eq!(one::<RouteGrammar>(&bytes, limits()), Ok(PeerOp::Wanted(on_route)));

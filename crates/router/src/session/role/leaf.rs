@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use midge_wire::json::{Connect, Credentials, PeerConnect, PeerInfo};
-use midge_wire::{Decoder, Interest, LeafGrammar, PeerOp, encode, subject};
+use midge_wire::{Decoder, Interest, LeafGrammar, PeerOp, encode};
 
 use super::{Flow, Role, peer, sealed};
 use crate::conn::Kind;
+use crate::interest::is_subject;
 use crate::leaves::{self, LeafName, LeafRules, Leaves, NewLeaf};
 use crate::remote::{Dialled, Filter, Remote};
 use crate::session::Tick;
@@ -76,7 +77,12 @@ impl Role for Leaf {
 
     fn limits(&self, core: &Core) -> midge_wire::Limits {
         let limits = peer::limits(core, self.remote.as_deref());
-        midge_wire::Limits { names_account: false, names_origin: false, ..limits }
+        midge_wire::Limits {
+            max_payload: core.limits.max_payload,
+            names_account: false,
+            names_origin: false,
+            ..limits
+        }
     }
 
     fn on_op(&mut self, core: &mut Core, op: PeerOp<'_>, tick: &mut Tick<'_>) -> Result<Flow, SessionError> {
@@ -268,7 +274,7 @@ impl Leaf {
         if interest.subject == core.account.loop_subject() {
             return Err(LeafError::Loop(core.account.name().to_string()).into());
         }
-        if !subject::is_valid(interest.subject) {
+        if !is_subject(interest.subject) {
             let mut line = Vec::new();
             encode::err(&mut line, "Invalid Subscription");
             core.send(&line, tick);
@@ -280,7 +286,7 @@ impl Leaf {
                 _ => Ok(()),
             };
         }
-        if remote.subs.lock().bytes() > core.limits.max_interest {
+        if remote.bytes() > core.limits.max_interest {
             return Err(LeafError::TooMuchInterest.into());
         }
         core.router.want(remote, &core.account, interest);

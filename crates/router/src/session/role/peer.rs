@@ -25,8 +25,12 @@ const LONGER_LINES: usize = 16;
 pub(super) fn limits(core: &Core, remote: Option<&Remote>) -> midge_wire::Limits {
     midge_wire::Limits {
         max_control_line: core.limits.max_control_line * LONGER_LINES,
-        // Another server may allow its clients more than this one; but no more than may wait for somebody.
-        max_payload: core.limits.max_pending.min(midge_wire::Limits::NO_PAYLOAD_LIMIT),
+        // Another server may allow its clients more than this one; but no more than leaves room for those who get it.
+        max_payload: core
+            .limits
+            .max_payload
+            .max(core.limits.max_pending / 2)
+            .min(midge_wire::Limits::NO_PAYLOAD_LIMIT),
         headers: true,
         names_account: remote.is_none_or(|remote| remote.manner.names_account),
         names_origin: remote.is_none_or(|remote| remote.manner.names_origin),

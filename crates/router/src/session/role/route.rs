@@ -5,10 +5,11 @@
 use std::sync::Arc;
 
 use midge_wire::json::{Credentials, PeerConnect, PeerInfo};
-use midge_wire::{Decoder, Interest, PeerOp, RouteGrammar, encode, subject};
+use midge_wire::{Decoder, Interest, PeerOp, RouteGrammar, encode};
 
 use super::{Flow, Role, peer, sealed};
 use crate::cluster::{Candidate, Cluster, Opening};
+use crate::interest::is_subject;
 use crate::remote::{Dialled, Remote};
 use crate::session::Tick;
 use crate::session::core::Core;
@@ -215,6 +216,7 @@ impl Route {
                 core.send(encode::PING, tick);
             }
         }
+        cluster.spread(&core.router, &info.server_id);
         let spread = tick.worker.random_below(1024) as u32;
         core.timers.begin(tick.now, self.ping_interval(core), peer::FIRST_PING, spread);
         core.router.introduce(&joined.remote);
@@ -234,14 +236,14 @@ impl Route {
 
     fn wanted(&self, core: &Core, interest: &Interest<'_>) -> Result<(), SessionError> {
         let Some(remote) = &self.remote else { return Ok(()) };
-        if !subject::is_valid(interest.subject) {
+        if !is_subject(interest.subject) {
             return Err(RouteError::Subject.into());
         }
         let Some(account) = peer::account_of(core, remote, interest.account) else { return Ok(()) };
         if !remote.may_want(interest.subject) {
             return Ok(());
         }
-        if remote.subs.lock().bytes() > core.limits.max_interest {
+        if remote.bytes() > core.limits.max_interest {
             return Err(RouteError::TooMuchInterest.into());
         }
         core.router.want(remote, &account, interest);
