@@ -3,6 +3,9 @@
 use std::process::Command;
 
 use midge_testkit::process::{Process, program};
+use midge_testkit::raw::Raw;
+
+use crate::servers::subscribe;
 
 /// The first block of that language.
 fn block<'a>(text: &'a str, language: &str) -> &'a str {
@@ -36,4 +39,21 @@ fn the_start_of_the_log() {
             "{line}: {log:#?}"
         );
     }
+}
+
+/// The configuration joins the cluster that the command line beside it begins.
+#[test]
+fn joining_a_cluster() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let (_, rest) = readme.split_once("`nats-server ").unwrap();
+    let line = rest.split_once('`').unwrap().0.replace("127.0.0.1:6222", "127.0.0.1:-1");
+    let first = Process::start(&program("NATS_SERVER"), &line.split(' ').collect::<Vec<_>>());
+    let conf = block(&readme, "conf")
+        .replace("port: 4223\n", "")
+        .replace("127.0.0.1:6223", "127.0.0.1:-1")
+        .replace("127.0.0.1:6222", &format!("127.0.0.1:{}", first.route_port()));
+    let second = Process::with_config(&program("MIDGED"), &conf);
+    let (mut here, mut there) = (Raw::client(first.port()), Raw::client(second.port()));
+    subscribe(&mut here, &mut there, "one", "1");
+    subscribe(&mut there, &mut here, "two", "1");
 }

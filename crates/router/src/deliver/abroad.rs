@@ -127,6 +127,9 @@ impl Delivery<'_> {
         let mut room = Room { out: &mut state.out, pool: worker.pool() };
         let bytes = parcel.append_routed(bundle, groups, with_headers, &mut room);
         state.sent.add(bytes);
+        if state.replies.is_some() && !parcel.message.reply.is_empty() {
+            self.note_reply(parcel.message.reply, state);
+        }
         if state.out.pending() > state.max_pending {
             drop(guard);
             conn.cut_off(worker);

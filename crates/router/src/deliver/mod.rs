@@ -251,7 +251,7 @@ impl Delivery<'_> {
 
     /// Remembers that the receiver may answer this request, if it may not publish there anyway.
     #[cold]
-    fn note_reply(&self, reply: &[u8], state: &mut ConnState) {
+    pub(super) fn note_reply(&self, reply: &[u8], state: &mut ConnState) {
         let (Some(permissions), Some(replies)) = (&state.grant.permissions, &mut state.replies) else {
             return;
         };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use midge_router::{
     Event, Grant, Leaf, LeafDial, LeafError, LeafNews, LeafRules, LeafSettings, Next, PermissionRules,
-    Permissions, SessionError, SubjectRules, Verdict,
+    Permissions, ResponseRules, SessionError, SubjectRules, Verdict,
 };
 use midge_wire::json::{Credentials, PeerConnect, PeerInfo};
 
@@ -399,6 +399,28 @@ fn what_a_leafnode_may_not_do_is_not_done() {
         assert!(leaf.session.conn().closed().is_some(), "{says}");
     }
     assert_eq!(client.heard(), "MSG up.a 1 1\r\nx\r\n");
+}
+
+#[test]
+fn a_leafnode_may_answer_what_it_was_asked() {
+    let house = hub();
+    let rules = PermissionRules {
+        publish: SubjectRules { allow: Some(Vec::new()), deny: Vec::new() },
+        subscribe: SubjectRules { allow: Some(vec!["service".into()]), deny: Vec::new() },
+        responses: Some(ResponseRules { max: Some(1), expires: None }),
+    };
+    let permissions = Some(Arc::new(Permissions::new(rules)));
+    let grant = Grant { permissions, ..Grant::of(house.router.global_account()) };
+    let mut client = house.peer("SUB inbox.* 1\r\n");
+    let mut leaf = comes(&house, HELLO, grant);
+    house.say(&mut leaf, "LS+ service\r\n");
+    house.told(&leaf);
+    house.say(&mut client, "PUB service inbox.a 1\r\nx\r\n");
+    assert_eq!(leaf.heard(), "LMSG service inbox.a 1\r\nx\r\n");
+    house.say(&mut leaf, "LMSG inbox.a 2\r\nok\r\n");
+    assert_eq!((client.heard().as_str(), leaf.session.conn().closed()), ("MSG inbox.a 1 2\r\nok\r\n", None));
+    house.say(&mut leaf, "LMSG inbox.b 2\r\nno\r\n");
+    assert!(leaf.session.conn().closed().is_some(), "nobody asked for that");
 }
 
 #[test]

@@ -15,6 +15,8 @@ mod house;
 mod leaf;
 #[cfg(not(shuttle))]
 mod local;
+#[cfg(not(shuttle))]
+mod members;
 #[cfg(shuttle)]
 mod model;
 #[cfg(not(shuttle))]

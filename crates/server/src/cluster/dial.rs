@@ -6,14 +6,14 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use midge_router::{Dial, Dialled as Why, Opening};
 use midge_wire::json::{Credentials, PeerInfo};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
@@ -135,6 +135,10 @@ impl Dialler {
         loop {
             let outcome = self.dial(&url, Opening::default(), why, attempts).await;
             let known = match outcome {
+                // A name may be several servers'.
+                Outcome::Itself if addresses(&url.host, url.port).await.is_ok_and(|all| all.len() > 1) => {
+                    None
+                }
                 Outcome::Itself => {
                     return debug!("Not connecting to {} again: it is this server itself", url.address());
                 }
@@ -209,10 +213,9 @@ impl Dialler {
         if attempts == 0 {
             debug!("Trying to connect to route on {address}");
         }
-        let stream = match timeout(PATIENCE, TcpStream::connect((url.host.as_str(), url.port))).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(why)) => return fail(&address, attempts, &why.to_string()),
-            Err(_) => return fail(&address, attempts, "connect timed out"),
+        let stream = match connect(url).await {
+            Ok(stream) => stream,
+            Err(why) => return fail(&address, attempts, &why),
         };
         let _ = stream.set_nodelay(true);
         let Ok(stream) = stream.into_std() else { return Outcome::Failed };
@@ -222,6 +225,29 @@ impl Dialler {
         shard.take(Accepted { stream, door: Door::Route(Some(Box::new(dialled))) }).await;
         outcome.await.unwrap_or(Outcome::Failed)
     }
+}
+
+/// The addresses of a host, in any order, so that servers that are known by one name get their turns.
+async fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+    let found = timeout(PATIENCE, lookup_host((host, port))).await;
+    let mut all: Vec<SocketAddr> =
+        found.map_err(|_| "lookup timed out".to_owned())?.map_err(|why| why.to_string())?.collect();
+    let dice = RandomState::new();
+    all.sort_by_cached_key(|address| dice.hash_one(address));
+    Ok(all)
+}
+
+/// Connects to a server: to any of its addresses that takes it, each in [`PATIENCE`].
+pub(crate) async fn connect(url: &ServerUrl) -> Result<TcpStream, String> {
+    let mut why = "it has no address".to_owned();
+    for address in addresses(&url.host, url.port).await? {
+        match timeout(PATIENCE, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => why = error.to_string(),
+            Err(_) => "connect timed out".clone_into(&mut why),
+        }
+    }
+    Err(why)
 }
 
 fn fail(address: &str, attempts: u64, why: &str) -> Outcome {

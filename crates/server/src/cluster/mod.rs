@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::info;
 
-pub(crate) use dial::{Dialled, own_addresses, run};
+pub(crate) use dial::{Dialled, connect, own_addresses, run};
 
 use crate::options::{ClusterOptions, Options, ServerUrl};
 use crate::server::{PROTOCOL_VERSION, Server};

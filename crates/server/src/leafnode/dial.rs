@@ -11,22 +11,19 @@ use data_encoding::BASE64URL_NOPAD;
 use midge_router::{LeafDial, LeafRules, Login};
 use midge_wire::json::Credentials;
 use nkeys::KeyPair;
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::spawn_local;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tracing::{debug, error};
 
 use super::{Hub, Known, Outcome};
-use crate::cluster::tls_name;
+use crate::cluster::{connect, tls_name};
 use crate::options::{Compression, LeafRemote, ServerUrl};
 use crate::server::Server;
 use crate::shard::{Accepted, Door, Shard};
 
 /// Pause between attempts (nats-server's `DEFAULT_LEAF_NODE_RECONNECT`).
 const PAUSE: Duration = Duration::from_secs(1);
-/// Time in which a hub must take a connection (nats-server's `DEFAULT_LEAF_NODE_CONNECT` dial).
-const PATIENCE: Duration = Duration::from_secs(1);
 /// How often failing attempts are logged after the first: once in so many.
 const REPORT: u64 = 3600;
 
@@ -112,10 +109,9 @@ async fn dial(
         Outcome::default()
     };
     debug!("Trying to connect as leafnode to remote server on {address}");
-    let stream = match timeout(PATIENCE, TcpStream::connect((url.host.as_str(), url.port))).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(why)) => return fail(&why.to_string()),
-        Err(_) => return fail("connect timed out"),
+    let stream = match connect(url).await {
+        Ok(stream) => stream,
+        Err(why) => return fail(&why),
     };
     let _ = stream.set_nodelay(true);
     let login = match login(remote, url) {

@@ -117,7 +117,7 @@ pub(super) fn message(core: &mut Core, remote: &Remote, routed: &Routed<'_>, tic
     }
     let memo = core.take_memo().filter(|memo| memo.set.is_for(routed.message.subject));
     let memo = memo.unwrap_or_else(|| look_up(core, remote, routed.message.subject, tick));
-    let may = memo.always;
+    let may = memo.always || core.may_answer(routed.message.subject, tick.now);
     if may {
         core.count_in(Sent { msgs: 1, bytes: routed.message.body().len() as u64 });
         let sent = deliver_one(core, remote, &memo.set, routed, tick);
