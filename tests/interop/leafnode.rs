@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use data_encoding::BASE64URL_NOPAD;
 use midge_testkit::process::{Folder, Process, nats_servers, program};
 use midge_testkit::raw::{Frame, Raw};
 use midge_testkit::tls::Authority;
+use nkeys::KeyPair;
 
 use crate::servers::{CONVERGES, message, midged, settled, subscribe, wait_for_interest, wait_for_silence};
 
@@ -214,13 +216,19 @@ fn over_websocket(hub_program: &Path, leaf_program: &Path, secure: bool) {
         "no_tls: true".to_owned()
     };
     let hub = hub(hub_program, &format!("websocket {{ listen: \"127.0.0.1:-1\", {tls} }}"));
-    let scheme = if secure { "wss" } else { "ws" };
+    // Whoever has a block for TLS means it.
+    let schemes = if secure { &["wss", "ws"][..] } else { &["ws"] };
     let trust = if secure { format!(", tls {{ ca_file: \"{}\" }}", authority.file()) } else { String::new() };
-    let remote =
-        format!("url: \"{scheme}://a:x@127.0.0.1:{}\", account: LA{trust}", hub.websocket_port().unwrap());
-    let leaf = leaf(leaf_program, "leaf", &remote);
-    everything_between(&mut client(&leaf, "l"), &mut client(&hub, "a"), "up");
-    everything_between(&mut client(&hub, "a"), &mut client(&leaf, "l"), "down");
+    for scheme in schemes {
+        let port = hub.websocket_port().unwrap();
+        let leaf = leaf(
+            leaf_program,
+            "leaf",
+            &format!("url: \"{scheme}://a:x@127.0.0.1:{port}\", account: LA{trust}"),
+        );
+        everything_between(&mut client(&leaf, "l"), &mut client(&hub, "a"), "up");
+        everything_between(&mut client(&hub, "a"), &mut client(&leaf, "l"), "down");
+    }
 }
 
 /// By a key, and as a user of the leafnodes' own.
@@ -287,6 +295,73 @@ fn pairs(stock: &Path, with: impl Fn(&Path, &Path)) {
     with(stock, &ours);
 }
 
+/// A JWT of version 2 (nats-io/jwt): claims that `by` signs.
+fn jwt(by: &KeyPair, of: &KeyPair, nats: &str) -> String {
+    let header = r#"{"typ":"JWT","alg":"ed25519-nkey"}"#;
+    let claims = format!(
+        r#"{{"jti":"X","iat":1700000000,"iss":"{}","name":"n","sub":"{}","nats":{nats}}}"#,
+        by.public_key(),
+        of.public_key()
+    );
+    let said = format!(
+        "{}.{}",
+        BASE64URL_NOPAD.encode(header.as_bytes()),
+        BASE64URL_NOPAD.encode(claims.as_bytes())
+    );
+    let signature = BASE64URL_NOPAD.encode(&by.sign(said.as_bytes()).unwrap());
+    format!("{said}.{signature}")
+}
+
+/// A hub whose users are not in its configuration: a leafnode is known by its credentials file.
+fn by_credentials(hub_program: &Path) {
+    let [operator, account, user] = [KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_user()];
+    let limits = r#""subs":-1,"data":-1,"payload":-1"#;
+    let operator_jwt = jwt(&operator, &operator, r#"{"type":"operator","version":2}"#);
+    let account_jwt = jwt(
+        &operator,
+        &account,
+        &format!(
+            r#"{{"limits":{{{limits},"imports":-1,"exports":-1,"wildcards":true,"conn":-1,"leaf":-1}},"type":"account","version":2}}"#
+        ),
+    );
+    let user_jwt =
+        jwt(&account, &user, &format!(r#"{{"pub":{{}},"sub":{{}},{limits},"type":"user","version":2}}"#));
+    let public = account.public_key();
+    let config = format!(
+        "server_name: hub\noperator: {operator_jwt}\nresolver: MEMORY\nresolver_preload {{ {public}: {account_jwt} }}\nleafnodes {{ listen: \"127.0.0.1:-1\" }}"
+    );
+    let hub = Process::with_config(hub_program, &config);
+    let folder = Folder::new("credentials");
+    let file = |name: &str, seed: &str| {
+        let path = folder.path().join(name);
+        let text = format!(
+            "-----BEGIN NATS USER JWT-----\n{user_jwt}\n------END NATS USER JWT------\n\n-----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+        );
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let url = format!("nats-leaf://127.0.0.1:{}", hub.leafnode_port());
+    let with = |path: &Path| format!("url: \"{url}\", account: LA, credentials: \"{}\"", path.display());
+    let good = file("good.creds", &user.seed().unwrap());
+    let leaf_of = |remote: &str| leaf(&midged(), "leaf", remote);
+    let below = leaf_of(&with(&good));
+    // A client that is known likewise.
+    let mut above = Raw::connect(hub.port());
+    let info: serde_json::Value =
+        serde_json::from_str(above.expect_line("INFO ").strip_prefix("INFO ").unwrap()).unwrap();
+    let nonce = info["nonce"].as_str().unwrap();
+    let sig = BASE64URL_NOPAD.encode(&user.sign(nonce.as_bytes()).unwrap());
+    let options = r#""verbose":false,"headers":true,"no_responders":true"#;
+    above.send(format!("CONNECT {{{options},\"jwt\":\"{user_jwt}\",\"sig\":\"{sig}\"}}\r\n").as_bytes());
+    above.sync();
+    let mut at_leaf = client(&below, "l");
+    everything_between(&mut at_leaf, &mut above, "up");
+    everything_between(&mut above, &mut at_leaf, "down");
+    // Another's key signs for nobody.
+    let bad = file("bad.creds", &KeyPair::new_user().seed().unwrap());
+    leaf_of(&with(&bad)).wait_for_line("Authorization Violation");
+}
+
 macro_rules! for_each_version {
     ($($name:ident $version:expr;)*) => {
         $(mod $name {
@@ -328,6 +403,11 @@ macro_rules! for_each_version {
             fn websocket_carries_it() {
                 pairs(&stock(), |hub, leaf| over_websocket(hub, leaf, false));
                 pairs(&stock(), |hub, leaf| over_websocket(hub, leaf, true));
+            }
+
+            #[test]
+            fn a_leafnode_is_known_by_its_credentials() {
+                by_credentials(&stock());
             }
 
             #[test]

@@ -7,6 +7,8 @@ use midge_testkit::process::{Folder, Process, program};
 use midge_testkit::raw::{Frame, Raw};
 use midge_testkit::tls::Authority;
 
+use crate::servers::{subscribe, wait_for_silence};
+
 /// A midged whose configuration is written anew.
 struct Reloading {
     server: Process,
@@ -53,6 +55,31 @@ fn write(path: &Path, config: &str) {
 
 fn lines(frames: Vec<Frame>) -> Vec<String> {
     frames.iter().map(|frame| frame.line().to_owned()).collect()
+}
+
+#[test]
+fn leafnodes_of_users_who_have_gone_go_and_those_who_may_do_less_do_less() {
+    let config = |users: &str| {
+        format!("accounts {{ A {{ users: [{users}] }} }}\nleafnodes {{ listen: \"127.0.0.1:-1\" }}")
+    };
+    let other = "{user: c, pass: x}";
+    let hub = Reloading::start(&config(&format!("{{user: l, pass: x}}, {other}")));
+    let leaf = format!(
+        "leafnodes {{ reconnect: 100ms, remotes: [{{url: \"nats-leaf://l:x@127.0.0.1:{}\"}}] }}",
+        hub.server.leafnode_port()
+    );
+    let leaf = Process::with_config(&program("MIDGED"), &leaf);
+    let (mut above, mut below) =
+        (hub.join(r#""user":"c","pass":"x","headers":true,"no_responders":true"#), Raw::client(leaf.port()));
+    subscribe(&mut below, &mut above, "down.a", "1");
+    subscribe(&mut above, &mut below, "up.a", "1");
+    hub.takes(&config(&format!("{{user: l, pass: x, permissions: {{ publish: \"none\" }}}}, {other}")));
+    // It comes again, and is not told of what it may not send.
+    subscribe(&mut below, &mut above, "down.b", "2");
+    wait_for_silence(&mut below, "up.a");
+    hub.takes(&config(other));
+    leaf.wait_for_line("Authorization Violation");
+    wait_for_silence(&mut above, "down.a");
 }
 
 #[test]

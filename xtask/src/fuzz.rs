@@ -14,7 +14,7 @@ const TARGETS: [(&str, &[&str]); 5] = [
     ("conf", &["conf"]),
     ("identity", &["nkey"]),
     ("router", &["session", "servers"]),
-    ("server", &["websocket", "upgrade", "certificate"]),
+    ("server", &["websocket", "upgrade", "certificate", "compression"]),
 ];
 
 /// What counts the edges of the code, and tells code under fuzzing from other code.

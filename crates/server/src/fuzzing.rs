@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
 use rustls::pki_types::CertificateDer;
@@ -11,6 +11,9 @@ use tokio::runtime::Runtime;
 
 use crate::Server;
 use crate::auth::user_of;
+use crate::carrier::Carrier;
+use crate::compression::{Compressed, Side};
+use crate::options::{Compression, ConnectionType};
 use crate::websocket::fuzz as websocket;
 
 /// Bytes of output that are looked at: a small message may become a large one.
@@ -61,12 +64,25 @@ impl AsyncWrite for Pieces<'_> {
 /// them. The lowest bits of `manner` say what both agreed on.
 #[must_use]
 pub fn unframed(manner: u8, input: &[u8], piece: usize, at_once: usize) -> (Vec<u8>, Option<String>) {
-    let mut socket = websocket::socket(Pieces { input, piece, waits: false }, manner);
+    read(websocket::socket(Pieces { input, piece, waits: false }, manner), at_once)
+}
+
+/// What another server says, in pieces, once compression has been agreed on, read so many bytes at once, and what is wrong
+/// with it.
+#[must_use]
+pub fn uncompressed(input: &[u8], piece: usize, at_once: usize) -> (Vec<u8>, Option<String>) {
+    let carrier = Arc::new(Carrier::new(ConnectionType::Standard));
+    let io = Pieces { input, piece, waits: false };
+    read(Compressed::new(io, Compression::Fast, Side::IsAskedByLeafnode, carrier), at_once)
+}
+
+/// All that there is to read, and how that ended.
+fn read(mut io: impl AsyncRead + Unpin, at_once: usize) -> (Vec<u8>, Option<String>) {
     let mut cx = Context::from_waker(Waker::noop());
     let (mut all, mut buffer) = (Vec::new(), vec![0; at_once]);
     while all.len() < MOST {
         let mut read = ReadBuf::new(&mut buffer);
-        match Pin::new(&mut socket).poll_read(&mut cx, &mut read) {
+        match Pin::new(&mut io).poll_read(&mut cx, &mut read) {
             Poll::Ready(Ok(())) if read.filled().is_empty() => return (all, None),
             Poll::Ready(Ok(())) => all.extend_from_slice(read.filled()),
             Poll::Ready(Err(why)) => return (all, Some(why.to_string())),
