@@ -41,5 +41,5 @@ where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let peer = ([127, 0, 0, 1], 1).into();
-    speak(server, io, (peer, None), Duration::from_secs(10), |_, _, _| {}).await;
+    speak(server, io, (peer, None), Duration::from_secs(10), |_| {}).await;
 }
