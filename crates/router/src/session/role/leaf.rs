@@ -194,7 +194,7 @@ impl Leaf {
 
     fn info(&mut self, core: &mut Core, json: &[u8], tick: &mut Tick<'_>) -> Result<(), SessionError> {
         let info = PeerInfo::from_json(json).map_err(|error| SessionError::Info(error.to_string()))?;
-        // A leafnode's INFO asks for compression, which was not offered.
+        // A leafnode's INFO is about compression alone, which is not the session's.
         let Some(dial) = self.dial.clone() else { return Ok(()) };
         if let Some(urls) = &info.leafnode_urls {
             core.emit(Event::Leaf(LeafNews::Urls(urls.clone())));
