@@ -41,7 +41,11 @@ impl Cluster {
                 wait_for_interest(&mut Raw::client(here.port()), &format!("watch.{there}"));
             }
         }
-        watchers.iter_mut().for_each(|watcher| drop(watcher.sync()));
+        // What was sent to find out may still be on its way: whoever does not listen to it any more cannot hear it.
+        for watcher in &mut watchers {
+            watcher.send(b"UNSUB 2\r\n");
+            watcher.sync();
+        }
         Self { servers, watchers, rounds: 0 }
     }
 
