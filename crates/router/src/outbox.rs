@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -15,6 +15,10 @@ use bytes::Bytes;
 const CLASSES: [usize; 3] = [512, 8 * 1024, 64 * 1024];
 /// Most slices in one vectored write.
 const SLICES: usize = 64;
+
+/// Who has been slow takes something now and then, if only what a socket buffer holds at a time. Whoever has taken
+/// nothing for twice as long as it lately took it is not slow but stuck; within these bounds.
+const PATIENCE: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
 
 /// Bytes that wait together.
 #[derive(Debug)]
@@ -102,6 +106,21 @@ struct Blocked {
     bytes: usize,
     /// When the peer last took anything.
     taken: Instant,
+    /// How long it lately went without taking anything: the longest pause, which counts for less with each one
+    /// that follows.
+    pause: Duration,
+}
+
+impl Blocked {
+    fn begin(now: Instant, bytes: usize, pause: Duration) -> Self {
+        Self { since: now, bytes, taken: now, pause }
+    }
+
+    fn took(&mut self, written: usize, now: Instant) {
+        self.bytes = self.bytes.saturating_sub(written);
+        self.pause = now.saturating_duration_since(self.taken).max(self.pause * 3 / 4);
+        self.taken = now;
+    }
 }
 
 /// Output that one thread is writing.
@@ -134,9 +153,12 @@ impl Outbox {
         self.blocked.as_ref().map(|blocked| blocked.since)
     }
 
-    /// Since when the peer has taken nothing at all of what it was offered.
-    pub(crate) fn nothing_taken_since(&self) -> Option<Instant> {
-        self.blocked.as_ref().map(|blocked| blocked.taken)
+    /// Whether the peer has taken nothing for so long that to wait for it is of no use.
+    pub(crate) fn is_stuck(&self, now: Instant) -> bool {
+        let [least, most] = PATIENCE;
+        self.blocked.as_ref().is_some_and(|blocked| {
+            now.saturating_duration_since(blocked.taken) >= (blocked.pause * 2).clamp(least, most)
+        })
     }
 
     /// Marks the connection as one to write; whether it was not marked before.
@@ -213,21 +235,20 @@ impl Outbox {
         self.flying = false;
         // Saturating: the connection may have been closed, and its output discarded, during the flight.
         self.pending = self.pending.saturating_sub(written);
-        if let Some(blocked) = &mut self.blocked {
-            blocked.bytes = blocked.bytes.saturating_sub(written);
-            if written > 0 {
-                blocked.taken = now;
-            }
-            if blocked.bytes == 0 {
-                self.blocked = None;
-            }
-        }
         if flight.is_empty() {
+            self.blocked = None;
             pool.give(flight.last);
             return if self.pending > 0 { Landing::Again } else { Landing::Done };
         }
-        if self.blocked.is_none() {
-            self.blocked = Some(Box::new(Blocked { since: now, bytes: self.pending, taken: now }));
+        match &mut self.blocked {
+            Some(blocked) if written > 0 => {
+                blocked.took(written, now);
+                if blocked.bytes == 0 {
+                    **blocked = Blocked::begin(now, self.pending, blocked.pause);
+                }
+            }
+            Some(_) => {}
+            none => *none = Some(Box::new(Blocked::begin(now, self.pending, Duration::ZERO))),
         }
         if !flight.last.is_empty() {
             flight.older.push_back(Chunk::Own(flight.last));

@@ -17,10 +17,6 @@ use crate::session::event::SessionError;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Whoever has taken nothing for so long is not slow but stuck. A slow receiver takes something now and then, if
-/// only what a socket buffer holds at a time.
-const HOPELESS: Duration = Duration::from_secs(1);
-
 /// What moves a connection's bytes: the driver's side of it. Called from any thread, never under a lock.
 pub trait Owner: Send + Sync + 'static {
     /// Writes without waiting. `WouldBlock` means that nothing more is taken now; the owner must then call
@@ -403,11 +399,7 @@ impl Conn {
     pub(crate) fn stall(&self, producer: &Self, now: Instant) -> bool {
         let Some(owner) = producer.owner() else { return false };
         let mut state = self.state.lock();
-        let hopeless = state
-            .out
-            .nothing_taken_since()
-            .is_some_and(|since| now.saturating_duration_since(since) >= HOPELESS);
-        if hopeless || !state.is_crowded() || state.closed.is_some() {
+        if state.out.is_stuck(now) || !state.is_crowded() || state.closed.is_some() {
             return false;
         }
         let stalled = state.stalled.get_or_insert_default();

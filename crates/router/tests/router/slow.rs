@@ -142,6 +142,38 @@ fn a_producer_does_not_wait_longer_than_its_budget() {
     );
 }
 
+/// A receiver with a large socket buffer takes nothing until there is room for a good part of it again, and is
+/// waited for all the same; one that never took anything while its output waited is not waited for so long.
+#[test]
+fn a_producer_waits_by_the_receivers_own_pace() {
+    for (pause, waits, not_any_more) in
+        [(0, 19, 20), (2, 19, 20), (80, 159, 160), (400, 799, 800), (700, 999, 1000)]
+    {
+        let mut house = House::with(limits(), false);
+        let slow = house.peer("SUB a 1\r\n");
+        let mut publisher = house.peer("");
+        slow.set_room(0);
+        house.say(&mut publisher, &message(900));
+        house.say(&mut publisher, "");
+        if pause > 0 {
+            house.later(Duration::from_millis(pause));
+            slow.set_room(10);
+            house.tick(|tick| slow.session.conn().flush(tick.worker, tick.now));
+        }
+        house.later(Duration::from_millis(waits));
+        assert!(
+            matches!(house.offer(&mut publisher, message(1).as_bytes()).next, Next::Stalled(_)),
+            "{pause}: it waits"
+        );
+        house.later(Duration::from_millis(not_any_more - waits));
+        house.say(&mut publisher, "");
+        assert!(
+            !matches!(house.offer(&mut publisher, message(1).as_bytes()).next, Next::Stalled(_)),
+            "{pause}: it waits no more"
+        );
+    }
+}
+
 /// Whoever is slow takes something now and then, a socket buffer's worth at a time.
 #[test]
 fn a_producer_waits_for_who_is_slow_and_not_for_who_takes_nothing() {
