@@ -12,7 +12,7 @@ use crate::sh::{self, Outcome, cargo, cmd, root};
 const TARGETS: [(&str, &[&str]); 5] = [
     ("wire", &["client", "server", "route", "leaf", "connect", "subject"]),
     ("conf", &["conf"]),
-    ("identity", &["nkey"]),
+    ("identity", &["nkey", "keys", "signed"]),
     ("router", &["session", "servers"]),
     ("server", &["websocket", "upgrade", "certificate", "compression"]),
 ];

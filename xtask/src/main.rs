@@ -6,6 +6,7 @@ mod fix;
 mod fuzz;
 mod interop;
 mod peers;
+mod proto;
 mod sh;
 mod test;
 mod tidy;
@@ -24,6 +25,7 @@ const USAGE: &str = "cargo xtask <verb>
   bench [--quick] [--only W]    server CPU per message against a real nats-server; writes docs/bench/
   bench --icount [--record]     instructions per message of the core, compared with what is recorded in docs/bench/
   docs [--check]                tables of options in docs/
+  proto [--check]               the messages in proto/ as Rust
   tidy                          house rules: arrows between crates, sizes, words that must not stand here
   peers                         find or fetch the real servers and clients, and print their versions";
 
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         "bench" => bench::run(rest),
         "docs" => docs::run(rest.iter().any(|argument| argument == "--check")),
         "tidy" => tidy::run(),
+        "proto" => proto::run(rest),
         "peers" => peers::run(),
         _ => {
             eprintln!("{USAGE}");

@@ -1,7 +1,7 @@
 //! All that must hold.
 
 use crate::sh::{self, Outcome, cargo};
-use crate::{bench, docs, fuzz, interop, test, tidy};
+use crate::{bench, docs, fuzz, interop, proto, test, tidy};
 
 pub(crate) fn run_step(name: &str, step: impl FnOnce() -> Outcome) -> Outcome {
     eprintln!("\n== {name}");
@@ -12,6 +12,7 @@ pub(crate) fn run() -> Outcome {
     run_step("format", || sh::run(&mut cargo(&["fmt", "--all", "--check"])))?;
     run_step("tidy", tidy::run)?;
     run_step("documentation tables", || docs::run(true))?;
+    run_step("messages", || proto::run(&["--check".to_owned()]))?;
     run_step("clippy", || {
         sh::run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
     })?;
