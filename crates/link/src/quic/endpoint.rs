@@ -1,0 +1,319 @@
+//! One end of all links over one network.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use midge_identity::{KeyPair, PeerId};
+use quinn::{
+    ClientConfig, EndpointConfig, Incoming, MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt,
+};
+use quinn_proto::HashedConnectionIdGenerator;
+use tokio::time::timeout;
+
+use super::certificate::CertificateError;
+use super::socket::Socket;
+use super::tls::{Credentials, Slot, Verdict};
+use crate::Admission;
+use crate::config::LinkConfig;
+use crate::link::{Direction, Ended, Link, NewLink};
+use crate::path::PacketPath;
+
+/// What the key is salted with by which an endpoint tells that it knows nothing of a link any more.
+const RESET_SALT: &[u8] = b"midge quic stateless reset v1";
+/// The name that TLS is given and nobody sees.
+const NAME: &str = "peer.midge.invalid";
+/// How often it is looked whether the other side has confirmed a handshake. The library does not tell.
+const LOOK: Duration = Duration::from_millis(1);
+/// Most datagrams of handshakes that wait to be looked at.
+const MOST_INCOMING: usize = 4096;
+
+/// Why there is no endpoint.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    /// No certificate could be made.
+    #[error("no certificate could be made: {0}")]
+    Certificate(String),
+    /// TLS cannot be spoken.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The network cannot be used.
+    #[error("{0}")]
+    Path(#[from] std::io::Error),
+}
+
+/// Why a dialled peer has no link to this one.
+#[non_exhaustive]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DialError {
+    /// There is no network of that kind here.
+    #[error("no network is set up for {0}: addresses")]
+    NoPath(String),
+    /// The address leads nowhere.
+    #[error("{address}: {why}")]
+    Address {
+        /// The address.
+        address: String,
+        /// Why.
+        why: String,
+    },
+    /// Somebody else is there.
+    #[error("expected peer {expected}, but {address} is {actual}")]
+    Mismatch {
+        /// Who was expected.
+        expected: PeerId,
+        /// Who is there.
+        actual: PeerId,
+        /// Where.
+        address: String,
+    },
+    /// It is this peer itself.
+    #[error("{0} is this peer itself")]
+    Itself(String),
+    /// Whoever is there has not proven to be anybody.
+    #[error("{address}: {why}")]
+    Certificate {
+        /// Where.
+        address: String,
+        /// What is wrong with what was shown.
+        why: CertificateError,
+    },
+    /// The other side has refused.
+    #[error("{address} refuses this peer: it must be allowed there ({why})")]
+    Refused {
+        /// Where.
+        address: String,
+        /// What it said.
+        why: String,
+    },
+    /// Nobody answered in time.
+    #[error("{0} does not answer")]
+    Timeout(String),
+    /// Anything else.
+    #[error("{address}: {why}")]
+    Failed {
+        /// Where.
+        address: String,
+        /// What was said.
+        why: String,
+    },
+}
+
+/// Somebody who was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) address: String,
+    /// Who it was, if that was proven.
+    pub(crate) peer: Option<PeerId>,
+    pub(crate) why: String,
+}
+
+/// Somebody who has begun a handshake.
+pub(crate) struct Arrival {
+    incoming: Incoming,
+    config: Arc<ServerConfig>,
+    slot: Slot,
+    seat: Seat,
+}
+
+/// A place among the handshakes at once.
+struct Seat(Arc<AtomicUsize>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    quic: quinn::Endpoint,
+    path: Arc<dyn PacketPath>,
+    credentials: Arc<Credentials>,
+    admission: Arc<dyn Admission>,
+    transport: Arc<TransportConfig>,
+    config: Arc<LinkConfig>,
+    handshakes: Arc<AtomicUsize>,
+}
+
+impl Endpoint {
+    pub(crate) fn new(
+        key: &KeyPair,
+        credentials: &Arc<Credentials>,
+        path: Arc<dyn PacketPath>,
+        admission: Arc<dyn Admission>,
+        config: Arc<LinkConfig>,
+    ) -> Result<Self, EndpointError> {
+        let mut secret = [0; 32];
+        // The same after a restart, so that whoever still thinks of a link from before learns at once that it is gone.
+        key.derive(RESET_SALT, b"", &mut secret);
+        let mut quic = EndpointConfig::new(Arc::new(ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &secret)));
+        key.derive(RESET_SALT, b"connection ids", &mut secret);
+        let [a, b, c, d, e, f, g, h, ..] = secret;
+        let ids = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        quic.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
+        if let Some(seed) = config.seed {
+            key.derive(&seed.to_be_bytes(), b"simulated chance", &mut secret);
+            quic.rng_seed(Some(secret));
+        }
+        let transport = Arc::new(transport(&config, &*path));
+        let (server, _) = credentials.server(admission.clone())?;
+        let mut server = ServerConfig::with_crypto(Arc::new(server));
+        server.transport_config(transport.clone()).max_incoming(MOST_INCOMING);
+        let socket = Arc::new(Socket(path.clone()));
+        let runtime = Arc::new(quinn::TokioRuntime);
+        let quic = quinn::Endpoint::new_with_abstract_socket(quic, Some(server), socket, runtime)?;
+        let (credentials, handshakes) = (credentials.clone(), Arc::default());
+        Ok(Self { quic, path, credentials, admission, transport, config, handshakes })
+    }
+
+    pub(crate) const fn path(&self) -> &Arc<dyn PacketPath> {
+        &self.path
+    }
+
+    /// Dials a peer at an address. There is a link only once the other side has agreed, too.
+    pub(crate) async fn dial(&self, peer: PeerId, to: SocketAddr) -> Result<Link, DialError> {
+        let address = format!("{}://{}", self.path.scheme(), self.path.show(to));
+        match timeout(self.config.dial_timeout, self.shake_hands(peer, to, &address)).await {
+            Ok(done) => done,
+            Err(_) => Err(DialError::Timeout(address)),
+        }
+    }
+
+    async fn shake_hands(&self, peer: PeerId, to: SocketAddr, address: &str) -> Result<Link, DialError> {
+        let failed = |why: String| DialError::Failed { address: address.to_owned(), why };
+        let (crypto, slot) = self.credentials.client(peer).map_err(|error| failed(error.to_string()))?;
+        let mut config = ClientConfig::new(Arc::new(crypto));
+        config.transport_config(self.transport.clone());
+        let connecting =
+            self.quic.connect_with(config, to, NAME).map_err(|error| failed(error.to_string()))?;
+        let connection = match connecting.await {
+            Ok(connection) => connection,
+            Err(error) => return Err(explain(error, slot.get(), address, peer)),
+        };
+        // TLS is done with a server before the server is done with the client.
+        while connection.stats().frame_rx.handshake_done == 0 {
+            tokio::select! {
+                error = connection.closed() => return Err(explain(error, None, address, peer)),
+                () = tokio::time::sleep(LOOK.max(connection.rtt() / 8)) => {}
+            }
+        }
+        let new = NewLink { connection, peer, direction: Direction::Outgoing, path: self.path.clone() };
+        Ok(Link::new(new))
+    }
+
+    /// The next one that begins a handshake; `None` once the endpoint is closed.
+    pub(crate) async fn arrival(&self) -> Option<Arrival> {
+        loop {
+            let incoming = self.quic.accept().await?;
+            let busy = self.handshakes.load(Ordering::Acquire);
+            if busy >= self.config.max_handshakes {
+                incoming.ignore();
+                continue;
+            }
+            if busy >= self.config.max_handshakes / 4 && !incoming.remote_address_validated() {
+                // It comes again with a token, or was no one.
+                let _ = incoming.retry();
+                continue;
+            }
+            let Ok((crypto, slot)) = self.credentials.server(self.admission.clone()) else { continue };
+            let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+            config.transport_config(self.transport.clone());
+            self.handshakes.fetch_add(1, Ordering::AcqRel);
+            let seat = Seat(self.handshakes.clone());
+            return Some(Arrival { incoming, config: Arc::new(config), slot, seat });
+        }
+    }
+
+    /// Finishes a handshake.
+    pub(crate) async fn admit(&self, arrival: Arrival) -> Result<Link, Refused> {
+        let Arrival { incoming, config, slot, seat } = arrival;
+        let address = format!("{}://{}", self.path.scheme(), self.path.show(incoming.remote_address()));
+        let refused = |why: String| {
+            let peer = match slot.get() {
+                Some(Verdict::NotAdmitted(peer) | Verdict::Peer(peer) | Verdict::Mismatch(peer)) => {
+                    Some(*peer)
+                }
+                Some(Verdict::Bad(_)) | None => None,
+            };
+            let why = match slot.get() {
+                Some(Verdict::NotAdmitted(_)) => "it is not allowed to link here".to_owned(),
+                Some(Verdict::Bad(error)) => error.to_string(),
+                _ => why,
+            };
+            Refused { address: address.clone(), peer, why }
+        };
+        let connecting = incoming.accept_with(config).map_err(|error| refused(error.to_string()))?;
+        let connection = match timeout(self.config.dial_timeout, connecting).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return Err(refused(error.to_string())),
+            Err(_) => return Err(refused("the handshake took too long".to_owned())),
+        };
+        drop(seat);
+        let Some(Verdict::Peer(peer)) = slot.get() else { return Err(refused("no certificate".to_owned())) };
+        let new =
+            NewLink { connection, peer: *peer, direction: Direction::Incoming, path: self.path.clone() };
+        Ok(Link::new(new))
+    }
+
+    /// Ends all links and takes no more.
+    pub(crate) fn close(&self) {
+        self.quic.close(Ended::Shutdown.code(), b"");
+    }
+
+    /// Waits until the other sides had time to hear of the end.
+    pub(crate) async fn wait(&self) {
+        // No longer than the sending of a farewell takes; some other sides have gone already.
+        let _ = timeout(Duration::from_secs(3), self.quic.wait_idle()).await;
+    }
+}
+
+fn transport(config: &LinkConfig, path: &dyn PacketPath) -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    let limits = path.limits();
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(limits.max_datagram);
+    // Only times beyond 2^62 milliseconds are refused.
+    let idle = config.idle_timeout.try_into().ok();
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(config.max_streams))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .max_idle_timeout(idle)
+        .keep_alive_interval(Some(config.keep_alive))
+        .stream_receive_window(VarInt::from_u32(config.stream_window))
+        .receive_window(VarInt::from_u32(config.link_window))
+        .send_window(u64::from(config.link_window))
+        .mtu_discovery_config(Some(discovery))
+        // Unreliable datagrams only ask whether somebody is there; what they hold is not kept.
+        .datagram_receive_buffer_size(Some(64))
+        .datagram_send_buffer_size(64);
+    transport
+}
+
+/// What has gone wrong with a dial.
+fn explain(
+    error: quinn::ConnectionError,
+    verdict: Option<&Verdict>,
+    address: &str,
+    expected: PeerId,
+) -> DialError {
+    let address = address.to_owned();
+    match verdict {
+        Some(Verdict::Mismatch(actual)) => return DialError::Mismatch { expected, actual: *actual, address },
+        Some(Verdict::NotAdmitted(_)) => return DialError::Itself(address),
+        Some(Verdict::Bad(why)) => return DialError::Certificate { address, why: why.clone() },
+        Some(Verdict::Peer(_)) | None => {}
+    }
+    match error {
+        quinn::ConnectionError::TimedOut => DialError::Timeout(address),
+        quinn::ConnectionError::ConnectionClosed(close) => {
+            DialError::Refused { address, why: close.to_string() }
+        }
+        quinn::ConnectionError::ApplicationClosed(close) => {
+            DialError::Refused { address, why: Ended::of(&close).to_string() }
+        }
+        error => DialError::Failed { address, why: error.to_string() },
+    }
+}
