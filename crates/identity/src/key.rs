@@ -59,8 +59,8 @@ pub enum SignatureError {
 }
 
 /// The public half of a key. Never one for which anybody could sign.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct PublicKey(VerifyingKey);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PublicKey([u8; KEY_BYTES]);
 
 impl PublicKey {
     /// The key of those 32 bytes.
@@ -71,13 +71,13 @@ impl PublicKey {
         let bytes: &[u8; KEY_BYTES] =
             bytes.try_into().map_err(|_| KeyError::Length { found: bytes.len() })?;
         let key = VerifyingKey::from_bytes(bytes).map_err(|_| KeyError::NoPoint)?;
-        if key.is_weak() { Err(KeyError::Weak) } else { Ok(Self(key)) }
+        if key.is_weak() { Err(KeyError::Weak) } else { Ok(Self(*bytes)) }
     }
 
     /// Its 32 bytes.
     #[must_use]
-    pub fn as_bytes(&self) -> &[u8; KEY_BYTES] {
-        self.0.as_bytes()
+    pub const fn as_bytes(&self) -> &[u8; KEY_BYTES] {
+        &self.0
     }
 
     /// What the peer with this key is called.
@@ -100,7 +100,8 @@ impl PublicKey {
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), SignatureError> {
         let signature =
             Signature::from_slice(signature).map_err(|_| SignatureError::Length(signature.len()))?;
-        self.0.verify_strict(message, &signature).map_err(|_| SignatureError::Mismatch)
+        let key = VerifyingKey::from_bytes(&self.0).map_err(|_| SignatureError::Mismatch)?;
+        key.verify_strict(message, &signature).map_err(|_| SignatureError::Mismatch)
     }
 }
 
@@ -165,7 +166,7 @@ impl KeyPair {
     /// The public half.
     #[must_use]
     pub fn public(&self) -> PublicKey {
-        PublicKey(self.0.verifying_key())
+        PublicKey(self.0.verifying_key().to_bytes())
     }
 
     /// What the peer with this key is called.

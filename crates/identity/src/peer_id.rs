@@ -16,8 +16,9 @@ const CID: [u8; 2] = [0x01, 0x72];
 /// Most letters of a peer id's text: CIDv1 in base 2 is the longest, with a letter for each bit.
 const MOST_TEXT: usize = 1 + 8 * 40;
 
-/// A peer's id. Orders as its text does, by which peers agree who of two begins.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+/// A peer's id. Orders as its text does, by which peers agree who of two begins: ids are equally long and begin alike,
+/// and base58's letters are in the order of what they stand for, so the bytes are in the order of the texts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId(PublicKey);
 
 /// Why something is no peer id.
@@ -102,19 +103,5 @@ impl fmt::Display for PeerId {
 impl fmt::Debug for PeerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PeerId({self})")
-    }
-}
-
-impl PartialOrd for PeerId {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for PeerId {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        // Ids are equally long and begin alike, and base58's letters are in the order of what they stand for. So the
-        // bytes are in the order of the texts.
-        self.0.as_bytes().cmp(other.0.as_bytes())
     }
 }

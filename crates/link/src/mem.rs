@@ -232,10 +232,13 @@ pub struct MemPath {
     state: Mutex<Host>,
 }
 
+/// A datagram and where it comes from.
+type Datagram = (SocketAddr, Box<[u8]>);
+
 struct Host {
     number: u64,
     /// What is on its way here, by when it arrives and in which order it was sent.
-    inbox: BTreeMap<(Instant, u64), (SocketAddr, Box<[u8]>)>,
+    inbox: BTreeMap<(Instant, u64), Datagram>,
     order: u64,
     timer: Option<Pin<Box<Sleep>>>,
     waker: Option<Waker>,

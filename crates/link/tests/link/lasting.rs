@@ -20,7 +20,8 @@ async fn two_that_dial_each_other_have_one_link() {
         let (mut alice, mut bob) = (Peer::new(&keys[0], &network), Peer::new(&keys[1], &network));
         alice.want(&bob);
         bob.want(&alice);
-        (alice.up().await, bob.up().await);
+        alice.up().await;
+        bob.up().await;
         later(10.0).await;
         assert_eq!((alice.links_to(&bob), bob.links_to(&alice)), (1, 1), "{seed}");
         assert!(alice.says(&mut bob).await && bob.says(&mut alice).await, "{seed}");
@@ -52,7 +53,8 @@ async fn a_peer_that_begins_anew_is_linked_again_at_once() {
             }
         };
         begin(&stays, &goes);
-        (stays.up().await, goes.up().await);
+        stays.up().await;
+        goes.up().await;
         later(1.0).await;
         // As when it is killed: nothing is said.
         network.cut(stays.places[0].number(), place, true);
@@ -80,7 +82,8 @@ async fn a_network_that_is_cut_and_healed_is_noticed_twice() {
     let (network, keys) = (MemNetwork::new(1), keys(2));
     let (mut alice, mut bob) = (Peer::new(&keys[0], &network), Peer::new(&keys[1], &network));
     alice.want(&bob);
-    (alice.up().await, bob.up().await);
+    alice.up().await;
+    bob.up().await;
     let (here, there) = (alice.places[0].number(), bob.places[0].number());
     network.cut(here, there, true);
     assert_eq!(alice.down().await, Ended::Silent);
@@ -124,7 +127,8 @@ async fn a_peer_that_changes_networks_keeps_its_link() {
     let (network, keys) = (MemNetwork::new(1), keys(2));
     let (mut alice, mut bob) = (Peer::new(&keys[0], &network), Peer::new(&keys[1], &network));
     alice.want(&bob);
-    (alice.up().await, bob.up().await);
+    alice.up().await;
+    bob.up().await;
     let before = alice.address().to_string();
     alice.places[0].move_away();
     assert!(alice.says(&mut bob).await);
@@ -212,7 +216,8 @@ async fn who_is_not_wanted_any_more_is_not_dialled() {
     let (network, keys) = (MemNetwork::new(1), keys(2));
     let (mut alice, mut bob) = (Peer::new(&keys[0], &network), Peer::new(&keys[1], &network));
     alice.want(&bob);
-    (alice.up().await, bob.up().await);
+    alice.up().await;
+    bob.up().await;
     alice.table.forget(&bob.id());
     later(60.0).await;
     assert_eq!(alice.links_to(&bob), 1, "what there is stays");
