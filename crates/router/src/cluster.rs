@@ -261,20 +261,7 @@ impl Cluster {
 
     /// The INFO for other members, on a connection that may have been made for something.
     pub(crate) fn info(&self, opening: Option<&Opening>, theirs: Option<&PeerInfo>) -> PeerInfo {
-        let state = self.state.lock();
-        let mut info = PeerInfo {
-            cluster: state.name.clone(),
-            cluster_dynamic: state.is_dynamic,
-            connect_urls: state.connect_urls.clone(),
-            ws_connect_urls: state.ws_connect_urls.clone(),
-            port: state.port.unwrap_or(self.settings.info.port),
-            leafnode_urls: Some(state.leafnode_urls.clone()).filter(|urls| !urls.is_empty()),
-            // What leafnodes want and send is told apart.
-            lnoc: true,
-            lnocu: true,
-            ..self.settings.info.clone()
-        };
-        drop(state);
+        let mut info = self.single_info();
         // Whoever made the connection knows whether the other one has a pool.
         if self.settings.pool_size > 0 && theirs.is_none_or(|theirs| theirs.route_pool_size > 0) {
             info.route_pool_size = i64::from(self.settings.pool_size);
@@ -285,6 +272,23 @@ impl Cluster {
             info.route_account = opening.account.clone().unwrap_or_default();
         }
         info
+    }
+
+    /// The INFO for another member on a connection that serves everything.
+    pub(crate) fn single_info(&self) -> PeerInfo {
+        let state = self.state.lock();
+        PeerInfo {
+            cluster: state.name.clone(),
+            cluster_dynamic: state.is_dynamic,
+            connect_urls: state.connect_urls.clone(),
+            ws_connect_urls: state.ws_connect_urls.clone(),
+            port: state.port.unwrap_or(self.settings.info.port),
+            leafnode_urls: Some(state.leafnode_urls.clone()).filter(|urls| !urls.is_empty()),
+            // What leafnodes want and send is told apart.
+            lnoc: true,
+            lnocu: true,
+            ..self.settings.info.clone()
+        }
     }
 
     /// The cluster's name and whether it is made up, for a CONNECT.
@@ -337,7 +341,7 @@ impl Cluster {
             },
             Clone::clone,
         );
-        let (ours, theirs) = (self.settings.pool_size, pool_of(info));
+        let (ours, theirs) = (self.pool_of(candidate.conn), pool_of(info));
         let dedicated = self.dedicated(router);
         if let Some(name) = &opening.account {
             if ours == 0 || theirs == 0 {
@@ -361,6 +365,11 @@ impl Cluster {
         Ok((Scope::Slot(opening.slot, ours, dedicated), opening))
     }
 
+    /// The places of this server's pool, for a connection.
+    fn pool_of(&self, conn: &Conn) -> u32 {
+        if conn.entrance().proven.is_some() { 0 } else { self.settings.pool_size }
+    }
+
     /// Makes a connection one to another member. Nobody hears of interest by it yet.
     pub(crate) fn register(&self, router: &Router, candidate: &Candidate<'_>) -> Result<Joined, RouteError> {
         let Candidate { conn, info, opening, dialled } = candidate;
@@ -369,6 +378,10 @@ impl Cluster {
         }
         if opening.is_none() && info.server_name == self.settings.info.server_name {
             return Err(RouteError::SameName(info.server_name.clone()));
+        }
+        let proven = conn.entrance().proven.as_deref();
+        if let Some(proven) = proven.filter(|proven| **proven != *info.server_id) {
+            return Err(RouteError::NotProven { proven: proven.to_owned(), said: info.server_id.clone() });
         }
         let (scope, place) = self.scope(router, candidate)?;
         let mut guard = self.state.lock();
@@ -388,6 +401,10 @@ impl Cluster {
             places: self.settings.pool_size.max(pool_of(info)),
         });
         let duplicate = || RouteError::Duplicate(info.server_id.clone());
+        if proven.is_some() {
+            // What carried it may be gone without this side having noticed.
+            member.give_up_proven(&info.server_id);
+        }
         if place.account.as_ref().is_some_and(|name| member.dedicated.contains_key(name))
             || place.account.is_none() && member.slots.get(place.slot as usize).is_some_and(Option::is_some)
         {
@@ -430,7 +447,7 @@ impl Cluster {
             }
         }
         let open = match opening {
-            Some(Opening { slot: 0, account: None }) => self.openings(router, info),
+            Some(Opening { slot: 0, account: None }) if proven.is_none() => self.openings(router, info),
             _ => Vec::new(),
         };
         Ok(Joined { remote, is_new, open, tell: others })
@@ -505,6 +522,15 @@ impl Member {
     fn any(&self) -> Option<Arc<Conn>> {
         let pooled = self.slots.iter().flatten().next();
         pooled.or_else(|| self.dedicated.values().next()).map(|remote| remote.conn.clone())
+    }
+
+    /// Ends the connections by which it has come before and proven that it is this server.
+    fn give_up_proven(&mut self, id: &str) {
+        for slot in &mut self.slots {
+            if let Some(old) = slot.take_if(|old| old.conn.entrance().proven.is_some()) {
+                old.conn.doom(RouteError::Duplicate(id.to_owned()).into());
+            }
+        }
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<Conn>> {

@@ -60,6 +60,9 @@ pub struct Entrance {
     pub tls_verify: bool,
     /// How what a leafnode sends and gets may be compressed, as nats-server calls it; empty to say nothing of it.
     pub compression: &'static str,
+    /// The id that another server has proven by whatever carries the connection, and must announce. Such a connection
+    /// serves everything, and takes the place of an earlier one by which the same server has come.
+    pub proven: Option<Box<str>>,
     /// Where clients are told that this is, if elsewhere than [`crate::Settings::info`] says.
     pub address: Option<(String, u16)>,
 }

@@ -154,6 +154,14 @@ pub enum RouteError {
     /// The other server has this server's name.
     #[error("another server has this server's name, {0:?}")]
     SameName(String),
+    /// The other server announces an id that is not the one that it has proven.
+    #[error("peer {proven} announces the id of another server, {said}")]
+    NotProven {
+        /// What it has proven.
+        proven: String,
+        /// What it says.
+        said: String,
+    },
     /// There is such a connection to the server of that id already.
     #[error("there is a route to {0} already")]
     Duplicate(String),
@@ -190,6 +198,7 @@ impl RouteError {
 
     const fn reason(&self) -> CloseReason {
         match self {
+            Self::NotProven { .. } => CloseReason::AuthenticationViolation,
             Self::WrongPort | Self::Gateway(_) => CloseReason::WrongPort,
             Self::ClusterName { .. } | Self::ReservedName => CloseReason::ClusterNameConflict,
             Self::ToItself | Self::SameName(_) | Self::Duplicate(_) => CloseReason::DuplicateRoute,

@@ -123,9 +123,13 @@ impl House {
 
     /// Another server that has come, or one that was dialled.
     pub(crate) fn server(&self, dial: Option<Dial>) -> Peer<Route> {
+        self.server_by(dial, Entrance::default())
+    }
+
+    /// The same, by a way in of its own.
+    pub(crate) fn server_by(&self, dial: Option<Dial>, entrance: Entrance) -> Peer<Route> {
         let screen = Screen::new();
-        let entrance =
-            Entrance { asks: dial.is_none(), timeout: Duration::from_secs(2), ..Entrance::default() };
+        let entrance = Entrance { asks: dial.is_none(), timeout: Duration::from_secs(2), ..entrance };
         let arrival = Arrival { entrance: Some(Arc::new(entrance)), ..Arrival::from("10.0.0.9:9") };
         let session =
             self.tick(|tick| RouteSession::route(&self.router, arrival, dial, screen.clone(), tick));

@@ -3,7 +3,7 @@
 use midge_router::{
     ClusterSettings, Dial, Event, Next, Opening, Route, RouteError, RouteNews, SessionError, Verdict,
 };
-use midge_router::{Grant, SubjectRules};
+use midge_router::{Entrance, Grant, SubjectRules};
 use midge_testkit::alloc::allocations;
 use midge_wire::json::{PeerConnect, PeerInfo};
 
@@ -43,7 +43,10 @@ pub(crate) fn welcome(house: &House, peer: &mut Peer<Route>) {
 
 /// A server that has come and says `connect` and `info`.
 pub(crate) fn comes(house: &House, connect: &str, info: &str) -> Peer<Route> {
-    let mut peer = house.server(None);
+    let_in(house, house.server(None), connect, info)
+}
+
+fn let_in(house: &House, mut peer: Peer<Route>, connect: &str, info: &str) -> Peer<Route> {
     assert_eq!(house.offer(&mut peer, connect.as_bytes()).next, Next::Verdict);
     welcome(house, &mut peer);
     if peer.session.conn().closed().is_none() {
@@ -71,6 +74,70 @@ pub(crate) fn sorted(text: &str) -> Vec<&str> {
     let mut lines: Vec<&str> = text.lines().collect();
     lines.sort_unstable();
     lines
+}
+
+fn proven(id: &str) -> Entrance {
+    Entrance { proven: Some(id.into()), ..Entrance::default() }
+}
+
+/// What carries the connection has proven who the other server is, so it can be nobody else.
+#[test]
+fn a_server_that_has_proven_its_id_cannot_announce_another() {
+    let house = House::member(pooled());
+    for dial in [None, Some(Dial::default())] {
+        let dialled = dial.is_some();
+        let mut peer = house.server_by(dial, proven("SOMEBODY"));
+        if dialled {
+            house.say(&mut peer, &info(""));
+        } else {
+            peer = let_in(&house, peer, CONNECT, &info(""));
+        }
+        let error = peer.error();
+        let want = RouteError::NotProven { proven: "SOMEBODY".into(), said: "THEM".into() };
+        assert_eq!(error, Some(SessionError::Route(want)), "dialled: {dialled}");
+    }
+    assert_eq!(house.router.cluster().unwrap().member_count(), 0);
+}
+
+/// Such a connection serves everything, whatever pool there is, and a new one takes the place of the one before: what
+/// carried that may have gone without this side's knowing.
+#[test]
+fn a_server_that_has_proven_its_id_takes_its_own_place() {
+    let house = House::member(pooled());
+    let _client = house.peer("SUB a 1\r\n");
+    let hello: PeerInfo = json(&house.server_by(None, proven("THEM")).heard(), "INFO ");
+    assert_eq!(hello.route_pool_size, 0);
+    let mut first = let_in(&house, house.server_by(None, proven("THEM")), CONNECT, &info(""));
+    assert!(house.told(&first).ends_with("\r\nRS+ $G a\r\n"));
+    assert!(matches!(&news(&mut first)[..], [RouteNews::Joined { open, .. }] if open.is_empty()));
+    house.say(&mut first, "RS+ $G b\r\n");
+    let second = let_in(&house, house.server_by(None, proven("THEM")), CONNECT, &info(""));
+    house.tick(|tick| first.session.handle_revision(tick));
+    assert_eq!(first.error(), Some(SessionError::Route(RouteError::Duplicate("THEM".into()))));
+    assert_eq!(first.heard(), "", "nobody is told");
+    assert!(house.told(&second).ends_with("\r\nRS+ $G a\r\n"));
+    drop(first);
+    let mut publisher = house.peer("");
+    house.say(&mut publisher, "PUB a 1\r\nx\r\n");
+    assert_eq!(house.told(&second), "", "no echo of what is wanted here only");
+    assert_eq!(house.router.cluster().unwrap().route_count(), 1);
+    // One that has proven nothing does not get in by saying the same.
+    let mut other = comes(&house, CONNECT, &info(""));
+    assert_eq!(other.error(), Some(SessionError::Route(RouteError::Duplicate("THEM".into()))));
+}
+
+/// Who cannot be connected to is nobody to tell of.
+#[test]
+fn others_are_told_only_of_servers_that_they_can_reach() {
+    let house = House::member(settings());
+    let stock = member(&house, "");
+    let far = info("").replace("THEM", "FAR").replace("6222", "0").replace("\"them", "\"far");
+    let _far = let_in(&house, house.server_by(None, proven("FAR")), CONNECT, &far);
+    assert_eq!(house.told(&stock), "");
+    let near = info("").replace("THEM", "NEAR").replace("\"them", "\"near");
+    let _near = let_in(&house, house.server_by(None, proven("NEAR")), CONNECT, &near);
+    let told: PeerInfo = json(&house.told(&stock), "INFO ");
+    assert_eq!(told.ip, "nats-route://10.0.0.9:6222/");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! Order and texts are those of nats-server 2.15.1 (`server/route.go`).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use midge_wire::json::{Credentials, PeerConnect, PeerInfo};
@@ -62,7 +63,8 @@ impl Role for Route {
         let router = core.router.clone();
         let Some(cluster) = router.cluster() else { return };
         let Some(dial) = &self.dial else {
-            let mut info = cluster.info(None, None);
+            let proven = core.conn.entrance().proven.is_some();
+            let mut info = if proven { cluster.single_info() } else { cluster.info(None, None) };
             info.nonce = core.nonce.to_string();
             return send_info(core, &info, tick);
         };
@@ -208,7 +210,9 @@ impl Route {
         core.timers.auth = None;
         core.conn.lock().headers = info.headers;
         if let Some(dial) = &self.dial {
-            let mut ours = cluster.info(Some(&dial.opening), Some(info));
+            let proven = core.conn.entrance().proven.is_some();
+            let mut ours =
+                if proven { cluster.single_info() } else { cluster.info(Some(&dial.opening), Some(info)) };
             ours.gossip_mode = dial.gossip_mode;
             send_info(core, &ours, tick);
             // Whoever was dialled may wait for it before it takes the next connection.
@@ -220,8 +224,9 @@ impl Route {
         let spread = tick.worker.random_below(1024) as u32;
         core.timers.begin(tick.now, self.ping_interval(core), peer::FIRST_PING, spread);
         core.router.introduce(&joined.remote);
-        if joined.is_new {
-            let news = introduction(core, info);
+        if joined.is_new
+            && let Some(news) = introduction(core, info)
+        {
             for other in &joined.tell {
                 other.append_json_info(&news, tick.worker);
             }
@@ -262,14 +267,18 @@ fn send_info(core: &Core, info: &PeerInfo, tick: &mut Tick<'_>) {
     core.conn.append_json_info(&info.to_json(), tick.worker);
 }
 
-/// What others are told of a new member: what it said, and where it is.
-fn introduction(core: &Core, info: &PeerInfo) -> Vec<u8> {
+/// What others are told of a new member: what it said, and where it is. Nothing, if it is nowhere that they can connect to.
+fn introduction(core: &Core, info: &PeerInfo) -> Option<Vec<u8>> {
     let mut news = PeerInfo { nonce: String::new(), ..info.clone() };
     if news.ip.is_empty() {
         let peer = core.conn.peer();
         let host = peer.rsplit_once(':').map_or(peer, |(host, _)| host);
+        let is_reached = news.port != 0 && host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+        if core.conn.entrance().proven.is_some() && !is_reached {
+            return None;
+        }
         news.ip = format!("nats-route://{host}:{}/", news.port);
     }
     (news.route_pool_idx, news.route_account) = (0, String::new());
-    news.to_json()
+    Some(news.to_json())
 }
