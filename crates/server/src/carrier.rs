@@ -4,7 +4,9 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
-use midge_router::{CloseReason, Conn, Tag};
+use midge_identity::PeerId;
+use midge_link::Link;
+use midge_router::{CloseReason, Conn, Grant, Tag};
 use midge_wire::json::Credentials;
 use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
@@ -20,12 +22,22 @@ pub(crate) struct Carrier {
     pub(crate) tls: OnceLock<TlsFacts>,
     /// How what is sent is compressed, as nats-server calls it, once that is agreed on.
     pub(crate) compression: OnceLock<&'static str>,
+    /// The link that it is a stream of.
+    pub(crate) link: Option<OverLink>,
     /// Whom a proxy says that it forwards, for log lines only.
     pub(crate) forwarded_for: Option<IpAddr>,
     /// What cookies said, until the connection ends.
     cookies: Mutex<CookieValues>,
     /// Why the connection ended, once it has: WebSocket says goodbye with it.
     pub(crate) ended: OnceLock<CloseReason>,
+}
+
+/// What a link has proven.
+#[derive(Debug)]
+pub(crate) struct OverLink {
+    pub(crate) peer: PeerId,
+    /// What the peer may do, if it is no router.
+    pub(crate) grant: Option<Arc<Grant>>,
 }
 
 /// What TLS's handshake has shown.
@@ -91,10 +103,17 @@ impl Carrier {
             kind,
             tls: OnceLock::new(),
             compression: OnceLock::new(),
+            link: None,
             forwarded_for: None,
             cookies: Mutex::default(),
             ended: OnceLock::new(),
         }
+    }
+
+    /// A stream of a link, and what whoever opens it may do.
+    pub(crate) fn link(link: &Link, grant: Option<Arc<Grant>>) -> Self {
+        let link = Some(OverLink { peer: link.peer(), grant });
+        Self { link, ..Self::new(ConnectionType::Standard) }
     }
 
     pub(crate) fn websocket(cookies: CookieValues, forwarded_for: Option<IpAddr>) -> Self {

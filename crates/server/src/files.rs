@@ -32,6 +32,7 @@ pub(crate) struct Ports {
     pub(crate) websocket: Option<(SocketAddr, bool)>,
     pub(crate) routes: Option<SocketAddr>,
     pub(crate) leafnodes: Option<(SocketAddr, bool)>,
+    pub(crate) links: Vec<SocketAddr>,
 }
 
 /// nats-server's `Ports` (`server/server.go`).
@@ -46,6 +47,9 @@ struct Urls {
     websocket: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     leafnodes: Vec<String>,
+    /// Ours: nats-server has no links.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    links: Vec<String>,
 }
 
 impl PortsFile {
@@ -64,6 +68,7 @@ impl PortsFile {
             cluster: ports.routes.map(|address| urls("nats", address)).unwrap_or_default(),
             websocket: listed(ports.websocket, "ws", "wss"),
             leafnodes: listed(ports.leafnodes, "nats", "tls"),
+            links: ports.links.iter().flat_map(|address| urls("udp", *address)).collect(),
         };
         write(&path, &serde_json::to_string(&urls).unwrap_or_default())?;
         Ok(Some(Self(path)))

@@ -35,6 +35,7 @@
 
 mod auth;
 mod carrier;
+mod clock;
 mod cluster;
 mod compression;
 mod drive;
@@ -46,6 +47,7 @@ mod leafnode;
 mod leave;
 mod listen;
 pub mod log;
+pub mod mesh;
 mod monitor;
 pub mod options;
 mod process;

@@ -11,11 +11,12 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use crate::files::{PidFile, Ports, PortsFile};
+use crate::mesh::thread::{MeshThread, Sockets};
 use crate::options::Options;
 use crate::server::Server;
 use crate::shard::{Accepted, Door, Shard};
 use crate::tls::{Tls, TlsError};
-use crate::{cluster, leafnode, leave, monitor, system, talk};
+use crate::{cluster, leafnode, leave, mesh, monitor, system, talk};
 
 /// Connections that the system holds until they are accepted.
 const BACKLOG: i32 = 4096;
@@ -71,6 +72,7 @@ pub struct Running {
     websocket: Option<SocketAddr>,
     routes: Option<SocketAddr>,
     leafnodes: Option<SocketAddr>,
+    links: Vec<SocketAddr>,
     orders: mpsc::Sender<Order>,
     control: Option<JoinHandle<()>>,
 }
@@ -104,6 +106,12 @@ impl Running {
     #[must_use]
     pub const fn leafnode_address(&self) -> Option<SocketAddr> {
         self.leafnodes
+    }
+
+    /// Where links of other peers are listened for, by UDP.
+    #[must_use]
+    pub fn link_addresses(&self) -> &[SocketAddr] {
+        &self.links
     }
 
     /// Tells the server to do something. Does not wait for it.
@@ -187,6 +195,10 @@ impl Server {
             );
             self.listens_for_leafnodes_on(address);
         }
+        let links = Sockets::open(&options.mesh)?;
+        if let Some(links) = &links {
+            mesh::thread::announce(self, &options.mesh, links);
+        }
         let pid = PidFile::write(options.files.pid.as_deref())?;
         let ports = Ports {
             clients: address,
@@ -195,7 +207,9 @@ impl Server {
             websocket: websocket_address.map(|address| (address, setup.websocket_tls.is_some())),
             routes: route_address,
             leafnodes: leafnode_address.map(|address| (address, setup.leafnode_tls.is_some())),
+            links: links.as_ref().map(Sockets::addresses).unwrap_or_default(),
         };
+        let link_addresses = ports.links.clone();
         let ports = PortsFile::write(options.files.ports_dir.as_deref(), &ports)?;
 
         let count = match options.shards {
@@ -205,10 +219,20 @@ impl Server {
         let shards = (0..count).map(|number| Shard::start(self, number)).collect::<Result<Vec<_>, _>>();
         let shards = shards.map_err(StartError::Thread)?;
         let services = Services::start(self, monitor.map(|listener| (listener, monitor_tls)))?;
+        let mesh = links.map(|links| MeshThread::start(self, links)).transpose()?;
         let runtime = runtime()?;
         let (orders, inbox) = mpsc::channel(ORDERS);
-        let house =
-            House { server: self.clone(), clients, websocket, routes, leafnodes, services, shards, inbox };
+        let house = House {
+            server: self.clone(),
+            clients,
+            websocket,
+            routes,
+            leafnodes,
+            services,
+            mesh,
+            shards,
+            inbox,
+        };
         let control = std::thread::Builder::new().name("midge-control".to_owned()).spawn(move || {
             runtime.block_on(house.keep());
             drop((pid, ports));
@@ -221,6 +245,7 @@ impl Server {
             websocket: websocket_address,
             routes: route_address,
             leafnodes: leafnode_address,
+            links: link_addresses,
             orders,
             control,
         })
@@ -257,6 +282,7 @@ struct House {
     routes: Option<TcpListener>,
     leafnodes: Option<TcpListener>,
     services: Services,
+    mesh: Option<MeshThread>,
     shards: Vec<Shard>,
     inbox: mpsc::Receiver<Order>,
 }
@@ -300,6 +326,9 @@ impl House {
         info!("Initiating Shutdown...");
         self.server.stop().await;
         self.services.end();
+        if let Some(mesh) = self.mesh {
+            mesh.end();
+        }
         if let Some(shards) = Arc::into_inner(shards) {
             for thread in shards.into_iter().map(Shard::end).collect::<Vec<_>>() {
                 let _ = thread.join();

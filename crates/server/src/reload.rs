@@ -6,10 +6,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use midge_identity::NkeyKind;
 use midge_router::{CloseReason, Conn, Kind, SessionError};
 use tracing::{error, info};
 
-use crate::auth::Again;
+use crate::auth::{Again, Login};
 use crate::carrier::Carrier;
 use crate::options::{ConnectionType, Options, table};
 use crate::server::{Server, first_info};
@@ -165,7 +166,18 @@ fn refuse_restart(before: &Options, after: &Options) -> Result<(), ReloadError> 
 
 /// Looks whether somebody who is connected may stay, and as whom.
 pub(crate) fn look_again(conn: &Conn, setup: &Setup) {
-    let kind = Carrier::of(conn).map_or(ConnectionType::Standard, |carrier| carrier.kind);
+    let carrier = Carrier::of(conn);
+    let kind = carrier.as_ref().map_or(ConnectionType::Standard, |carrier| carrier.kind);
+    if let Some(link) = carrier.as_ref().and_then(|carrier| carrier.link.as_ref())
+        && Login::of(&conn.grant()).is_none()
+    {
+        // Who has no user is by its link what it is, until the server is started anew; or it is a user now.
+        let user = link.peer.key().nkey(NkeyKind::User);
+        return match setup.directory.known_by(&user) {
+            None => conn.revise(None),
+            Some(_) => drop(conn.close(CloseReason::ClientClosed)),
+        };
+    }
     match setup.directory.again(&conn.grant(), kind) {
         // Somebody who has not said yet who he is will be asked by the new rules.
         _ if !conn.is_bound() && conn.entrance().asks => conn.revise(None),

@@ -8,16 +8,21 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use midge_identity::{NkeyKind, PeerId};
+use midge_link::LinkConfig;
 use midge_router::local::Local;
 use midge_router::{Account, CloseReason, Entrance, Kind, Owner, Router, Settings, Worker};
 use midge_wire::json::Info;
 use parking_lot::{Mutex, RwLock};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tracing::warn;
 
+use crate::clock;
 use crate::cluster::{self, Clustering};
 use crate::drive::pipe;
 use crate::inside::Inside;
 use crate::leafnode;
+use crate::mesh::{self, Member, Membership};
 use crate::options::{Address, Options};
 use crate::reload::OptionsSource;
 use crate::setup::{Setup, SetupError};
@@ -50,6 +55,8 @@ pub struct Server {
     system: OnceLock<System>,
     /// What connects to the other servers of the cluster, if there is one.
     clustering: Option<Clustering>,
+    /// Who this server is to other peers, if it has links to any.
+    membership: Option<Member>,
     /// Where leafnodes are listened for, once they are.
     pub(crate) leafnode_address: RwLock<Option<std::net::SocketAddr>>,
     /// How often each of monitoring's paths was asked for.
@@ -69,7 +76,31 @@ impl Server {
     /// # Errors
     /// The options do not go together, or a file that they name cannot be used.
     pub fn new(options: Options) -> Result<Arc<Self>, SetupError> {
-        let id = nkeys::KeyPair::new_server().public_key();
+        if !options.mesh.is_on() && options.mesh.key.is_none() {
+            return Self::with(options, None);
+        }
+        let key = match &options.mesh.key {
+            Some(path) => mesh::read_or_make_key(path)?,
+            None => {
+                warn!("The peer's key was made for this run only: give it a file (mesh.key or --key)");
+                mesh::new_key()?
+            }
+        };
+        Self::with(options, Some(Membership { key, authorizer: None, links: LinkConfig::default() }))
+    }
+
+    /// A server with these options that others know by this key, whatever key the options name.
+    ///
+    /// # Errors
+    /// The options do not go together, or a file that they name cannot be used.
+    pub fn with_key(options: Options, membership: Membership) -> Result<Arc<Self>, SetupError> {
+        Self::with(options, Some(membership))
+    }
+
+    fn with(options: Options, membership: Option<Membership>) -> Result<Arc<Self>, SetupError> {
+        let membership = membership.map(|membership| Member::new(membership, &options.mesh));
+        let key = membership.as_ref().map(|membership| membership.key.public().nkey(NkeyKind::Server));
+        let id = key.map_or_else(|| nkeys::KeyPair::new_server().public_key(), |key| key.to_string());
         let router = Router::new(Settings {
             info: first_info(&options, &id),
             limits: options.limits.clone(),
@@ -92,7 +123,7 @@ impl Server {
             id,
             name,
             router,
-            started: Instant::now(),
+            started: clock::now(),
             started_at: Timestamp::now(),
             configured_at: RwLock::new(Timestamp::now()),
             source: OnceLock::new(),
@@ -100,6 +131,7 @@ impl Server {
             address: RwLock::new(None),
             system: OnceLock::new(),
             clustering,
+            membership,
             leafnode_address: RwLock::default(),
             requests: Mutex::default(),
             stopping: AtomicBool::new(false),
@@ -119,6 +151,16 @@ impl Server {
 
     pub(crate) const fn clustering(&self) -> Option<&Clustering> {
         self.clustering.as_ref()
+    }
+
+    pub(crate) const fn membership(&self) -> Option<&Member> {
+        self.membership.as_ref()
+    }
+
+    /// What other peers call this server, if it has a key of its own.
+    #[must_use]
+    pub fn peer_id(&self) -> Option<PeerId> {
+        self.membership.as_ref().map(|membership| membership.key.peer_id())
     }
 
     /// What is made from the options in force.
@@ -206,7 +248,7 @@ impl Server {
     /// way of their own.
     #[must_use]
     pub fn local(&self, account: &Arc<Account>, owner: Arc<dyn Owner>) -> Local {
-        Local::new(&self.router, self.driven.clone(), account, owner, Instant::now())
+        Local::new(&self.router, self.driven.clone(), account, owner, clock::now())
     }
 
     /// Tells clients where this server listens.
@@ -246,10 +288,10 @@ impl Server {
         // Once each worker has been free after that, no session is at work any more, and none will be.
         self.router.wait_for_workers();
         self.router.close_all(CloseReason::ServerShutdown);
-        let end = Instant::now() + STOP_PATIENCE;
+        let end = clock::now() + STOP_PATIENCE;
         // What is on its way to other servers was accepted, too.
         let others = || self.router.connections().iter().any(|conn| conn.kind() != Kind::Local);
-        while (self.router.clients() > 0 || others()) && Instant::now() < end {
+        while (self.router.clients() > 0 || others()) && clock::now() < end {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }

@@ -10,6 +10,7 @@ use crate::auth::Directory;
 use crate::carrier::Carrier;
 use crate::cluster;
 use crate::leafnode;
+use crate::mesh::{self, KeyFileError};
 use crate::options::{ConnectionType, Options, OptionsError, TlsOptions};
 use crate::tls::{ClientTls, MutualTls, Tls, TlsError};
 
@@ -36,6 +37,9 @@ pub enum SetupError {
     /// TLS cannot be spoken.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// There is no key for links.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
 }
 
 impl Setup {
@@ -85,11 +89,13 @@ impl Setup {
         dialled: bool,
     ) -> Arrival<'a> {
         let block = &self.options.cluster;
+        let link = carrier.and_then(|carrier| carrier.link.as_ref());
         let entrance = Entrance {
             asks: !dialled,
-            announces: block.auth.user.is_some(),
+            announces: link.is_none() && block.auth.user.is_some(),
             timeout: cluster::auth_timeout(block),
             ping_interval: block.ping_interval,
+            proven: link.map(|link| mesh::routes::server_id(&link.peer).into()),
             ..Entrance::default()
         };
         Arrival {
@@ -126,9 +132,19 @@ impl Setup {
     /// A client at the door, with something to sign where somebody's key is known.
     pub(crate) fn arrival<'a>(&self, peer: &'a str, carrier: Option<&Arc<Carrier>>) -> Arrival<'a> {
         let websocket = carrier.is_some_and(|carrier| carrier.kind == ConnectionType::WebSocket);
+        let link = carrier.is_some_and(|carrier| carrier.link.is_some());
+        let entrance = match (websocket, link) {
+            (true, _) => Some(self.websocket.clone()),
+            // Who it is has been proven; a CONNECT says the rest.
+            (_, true) => {
+                let timeout = self.options.auth_timeout();
+                Some(Arc::new(Entrance { asks: true, timeout, ..Entrance::default() }))
+            }
+            (false, false) => None,
+        };
         Arrival {
-            entrance: websocket.then(|| self.websocket.clone()),
-            nonce: if self.directory.has_nkeys() { nonce() } else { String::new() },
+            entrance,
+            nonce: if self.directory.has_nkeys() && !link { nonce() } else { String::new() },
             tag: carrier.map(|carrier| carrier.clone() as Tag),
             ..Arrival::from(peer)
         }

@@ -19,7 +19,7 @@ use tokio::sync::{Notify, mpsc};
 use tracing::error;
 
 use crate::carrier::Carrier;
-use crate::cluster::{Dialled, RouteDuty, tls_name};
+use crate::cluster::{Dialled, Done, RouteDuty, tls_name};
 use crate::compression::{Compressed, Side};
 use crate::drive::pipe::Stream;
 use crate::drive::{Alarm, Connection, Host, pipe, socket};
@@ -50,7 +50,7 @@ pub(crate) enum Door {
     /// By the port for WebSocket.
     WebSocket,
     /// By the port for other servers, or it was dialled.
-    Route(Option<Box<Dialled>>),
+    Route(Option<(Box<Dialled>, Done)>),
     /// By the port for leafnodes, or a hub was dialled.
     Leaf(Option<Box<Hub>>),
 }
@@ -196,12 +196,12 @@ fn route(
     host: ShardHost,
     peer: String,
     stream: tokio::net::TcpStream,
-    dialled: Option<Box<Dialled>>,
+    dialled: Option<(Box<Dialled>, Done)>,
 ) {
     let setup = server.setup();
     let (tls, mode) = (setup.cluster_tls.clone(), setup.options.cluster.compression.clone());
     let max_traced = setup.options.log.max_traced;
-    let dial = dialled.as_ref().map(|dialled| dialled.dial(tls.is_some()));
+    let dial = dialled.as_ref().map(|(dialled, _)| dialled.dial(tls.is_some()));
     if tls.is_none() && mode == Compression::Off {
         let streams = socket::split(stream, max_traced);
         let duty = RouteDuty::new(dialled);
@@ -211,7 +211,7 @@ fn route(
     tokio::task::spawn_local(async move {
         let stream: Result<Box<dyn Stream>, HandshakeError> = match (&tls, &dialled) {
             (None, _) => Ok(Box::new(stream)),
-            (Some(tls), Some(dialled)) => tls
+            (Some(tls), Some((dialled, _))) => tls
                 .connect(tls_name(&dialled.url.host, &setup.options.cluster.routes), stream)
                 .await
                 .map(|io| Box::new(io) as _),

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 
-use midge_identity::challenge;
+use midge_identity::{PublicNkey, challenge};
 use midge_router::{Account, AccountLimits, Grant, Permissions, Router, Tag, Verdict};
 use midge_wire::json::Credentials;
 use parking_lot::Mutex;
@@ -123,6 +123,12 @@ pub(crate) fn claimed(claim: &Credentials) -> Option<String> {
     }
 }
 
+/// What somebody may do who has proven by a link who he is, and needs to say nothing of it.
+fn proven(carrier: Option<&Carrier>) -> Option<Decision> {
+    let grant = carrier?.link.as_ref()?.grant.clone()?;
+    Some(Decision::Now(Verdict::Welcome(grant)))
+}
+
 /// The answer to who somebody is.
 pub(crate) enum Decision {
     Now(Verdict),
@@ -219,6 +225,11 @@ impl Directory {
         }
     }
 
+    /// What the user with that key may do, if there is one.
+    pub(crate) fn known_by(&self, key: &PublicNkey) -> Option<Arc<Grant>> {
+        self.users.get(key.as_str()).map(|user| user.grant.clone())
+    }
+
     /// Whether clients are given something to sign.
     pub(crate) fn has_nkeys(&self) -> bool {
         self.users.values().any(|user| matches!(user.options.credential, Credential::Nkey(_)))
@@ -227,6 +238,9 @@ impl Directory {
     /// Finds out who somebody is.
     pub(crate) fn decide(&self, claim: &Credentials, caller: Caller<'_>) -> Decision {
         let Caller { nonce, carrier, .. } = caller;
+        if let Some(proven) = proven(carrier) {
+            return proven;
+        }
         let kind = carrier.map_or(ConnectionType::Standard, |carrier| carrier.kind);
         let door = self.door(kind);
         let refused = Decision::Now(Verdict::Refused);
@@ -331,6 +345,9 @@ impl Directory {
         claim: &Credentials,
         caller: Caller<'_>,
     ) -> Decision {
+        if caller.carrier.is_some_and(|carrier| carrier.link.is_some()) {
+            return Decision::Now(Verdict::Welcome(self.anyone.clone()));
+        }
         match (&block.auth.user, &block.auth.password) {
             (Some(user), Some(secret)) if *user == claim.user => {
                 self.compare(secret, &claim.pass, &self.anyone, caller)
@@ -347,6 +364,9 @@ impl Directory {
         claim: &Credentials,
         caller: Caller<'_>,
     ) -> Decision {
+        if let Some(proven) = proven(caller.carrier) {
+            return proven;
+        }
         let auth = &block.auth;
         let grant = |account: Option<&String>, user: &str| {
             let account = account.or(auth.account.as_ref());

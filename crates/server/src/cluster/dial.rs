@@ -19,7 +19,7 @@ use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error};
 
-use super::{Done, News, Outcome};
+use super::{News, Outcome};
 use crate::options::{Secret, ServerUrl};
 use crate::server::Server;
 use crate::shard::{Accepted, Door, Shard};
@@ -43,7 +43,6 @@ pub(crate) struct Dialled {
     /// What it is for.
     pub(crate) opening: Opening,
     pub(crate) why: Why,
-    pub(crate) done: Done,
 }
 
 impl Dialled {
@@ -221,8 +220,8 @@ impl Dialler {
         let Ok(stream) = stream.into_std() else { return Outcome::Failed };
         let Some(shard) = self.shards.iter().min_by_key(|shard| shard.load()) else { return Outcome::Failed };
         let (done, outcome) = oneshot::channel();
-        let dialled = Dialled { url: url.clone(), opening, why, done };
-        shard.take(Accepted { stream, door: Door::Route(Some(Box::new(dialled))) }).await;
+        let dialled = Box::new(Dialled { url: url.clone(), opening, why });
+        shard.take(Accepted { stream, door: Door::Route(Some((dialled, done))) }).await;
         outcome.await.unwrap_or(Outcome::Failed)
     }
 }

@@ -15,7 +15,7 @@ use tracing::info;
 
 pub(crate) use dial::{Dialled, connect, own_addresses, run};
 
-use crate::options::{ClusterOptions, Options, ServerUrl};
+use crate::options::{ClusterOptions, MESH_CLUSTER, Options, ServerUrl};
 use crate::server::{PROTOCOL_VERSION, Server};
 
 /// News that waits until somebody looks at it. What does not fit is forgotten: others tell it again.
@@ -54,6 +54,8 @@ impl Clustering {
 /// What the driver of a route does besides moving bytes: it tells who runs the cluster what has become of it.
 pub(crate) struct RouteDuty {
     dialled: Option<Box<Dialled>>,
+    /// Who waits for what becomes of it.
+    done: Option<Done>,
     joined: Option<String>,
     outcome: Option<Outcome>,
 }
@@ -72,8 +74,15 @@ pub(crate) enum Outcome {
 }
 
 impl RouteDuty {
-    pub(crate) const fn new(dialled: Option<Box<Dialled>>) -> Self {
-        Self { dialled, joined: None, outcome: None }
+    /// Of a connection by TCP.
+    pub(crate) fn new(dialled: Option<(Box<Dialled>, Done)>) -> Self {
+        let (dialled, done) = dialled.unzip();
+        Self { dialled, done, joined: None, outcome: None }
+    }
+
+    /// Of one over a link.
+    pub(crate) const fn over_link(done: Option<Done>) -> Self {
+        Self { dialled: None, done, joined: None, outcome: None }
     }
 
     pub(crate) fn news(&mut self, server: &Arc<Server>, conn: &Arc<Conn>, news: RouteNews) {
@@ -114,10 +123,10 @@ impl RouteDuty {
             }
             server.tell_where_to_connect();
         }
-        if let Some(dialled) = self.dialled.take() {
+        if let Some(done) = self.done.take() {
             let outcome = joined.map(Outcome::Ended).or(self.outcome.take()).unwrap_or(Outcome::Failed);
             // Nobody waits for it any more when the server stops.
-            let _ = dialled.done.send(outcome);
+            let _ = done.send(outcome);
         }
     }
 }
@@ -181,7 +190,7 @@ impl Server {
 /// What the router must know of the cluster, if there is one.
 pub(crate) fn settings(options: &Options, id: &str) -> Option<ClusterSettings> {
     let block = &options.cluster;
-    if !block.is_on() {
+    if !block.is_on() && !options.mesh.is_on() {
         return None;
     }
     let (host, port) = match &block.advertise {
@@ -209,7 +218,7 @@ pub(crate) fn settings(options: &Options, id: &str) -> Option<ClusterSettings> {
         ..PeerInfo::default()
     };
     Some(ClusterSettings {
-        name: block.name.clone(),
+        name: block.name.clone().or_else(|| options.mesh.is_on().then(|| MESH_CLUSTER.to_owned())),
         info,
         pool_size: block.pool_size,
         dedicated: block.accounts.clone(),

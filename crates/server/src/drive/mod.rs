@@ -30,6 +30,7 @@ use self::guest::Guest;
 use self::input::Input;
 use crate::auth::{Caller, Decision};
 use crate::carrier::Carrier;
+use crate::clock;
 use crate::cluster::RouteDuty;
 use crate::leafnode::LeafDuty;
 use crate::server::Server;
@@ -197,7 +198,7 @@ impl<H: Host, I: Inlet, O: Outlet, G: Guest> Connection<H, I, O, G> {
         (inlet, outlet): (I, Arc<O>),
         (duty, begin): (G::Duty, impl FnOnce(&Arc<Router>, Arc<dyn Owner>, &mut Tick<'_>) -> Session<G>),
     ) -> Self {
-        let now = Instant::now();
+        let now = clock::now();
         let setup = server.setup();
         let session = {
             let mut worker = host.worker().lock();
@@ -225,7 +226,7 @@ impl<H: Host, I: Inlet, O: Outlet, G: Guest> Connection<H, I, O, G> {
         let signal = self.outlet.signal();
         signal.waker.register(cx.waker());
         let raised = signal.raised.swap(false, Ordering::Acquire);
-        let now = Instant::now();
+        let now = clock::now();
         // Another thread may have been writing when this one last looked, and have got stuck after that.
         if raised && self.session.conn().blocked_since().is_some() {
             self.outlet.signal().set_blocked();

@@ -25,7 +25,7 @@ pub(crate) async fn drive<T>(server: Arc<Server>, io: T, peer: &str)
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let host = PipeHost(server.driven_worker());
+    let host = PipeHost::new(&server);
     connection(server, host, (peer, None), io).await;
 }
 
@@ -38,7 +38,7 @@ pub(crate) async fn drive_carried<T>(
 ) where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let host = PipeHost(server.driven_worker());
+    let host = PipeHost::new(&server);
     if leafnode {
         return leaf(server, host, (peer, carrier), io).await;
     }
@@ -97,6 +97,12 @@ where
 
 /// Somebody else's runtime: output is written at the end of each turn.
 pub(crate) struct PipeHost(Arc<Mutex<Worker>>);
+
+impl PipeHost {
+    pub(crate) fn new(server: &Server) -> Self {
+        Self(server.driven_worker())
+    }
+}
 
 impl Host for PipeHost {
     type Alarm = SleepAlarm;

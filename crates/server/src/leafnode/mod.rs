@@ -136,7 +136,8 @@ impl Server {
 /// What the router must know of leafnodes, if there may be any.
 pub(crate) fn settings(options: &Options, id: &str) -> Option<LeafSettings> {
     let block = &options.leafnodes;
-    if !block.is_on() {
+    // Over links, leafnodes may come at any time.
+    if !block.is_on() && !options.mesh.is_on() {
         return None;
     }
     let (host, port) = match &block.advertise {

@@ -5,6 +5,7 @@ mod accountz;
 mod accstatz;
 mod connz;
 mod healthz;
+mod linkz;
 mod metrics;
 mod peers;
 mod query;
@@ -101,6 +102,12 @@ pub(crate) static ENDPOINTS: &[Endpoint] = &[
         name: "GATEWAYZ",
         title: "Gateways",
         read: |s, _, style| style.print(&peers::gatewayz(s)),
+    },
+    Endpoint {
+        path: "/linkz",
+        name: "LINKZ",
+        title: "Links",
+        read: |s, _, style| style.print(&linkz::read(s)),
     },
     Endpoint {
         path: "/healthz",

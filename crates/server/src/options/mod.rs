@@ -7,6 +7,7 @@ mod given;
 mod later;
 mod leafnodes;
 mod load;
+mod mesh;
 mod people;
 mod table;
 mod tls;
@@ -25,6 +26,8 @@ pub use given::Given;
 pub use later::{Later, UNSUPPORTED_FLAGS, UNSUPPORTED_KEYS};
 pub use leafnodes::{LeafAuth, LeafRemote, LeafUser, LeafnodeOptions};
 pub use load::{Files, LoadError, apply_file, apply_flag, flag, load_file};
+pub(crate) use mesh::socket_address;
+pub use mesh::{MESH_CLUSTER, MeshOptions, PeerAccounts};
 pub use people::{AccountOptions, ConnectionType, Credential, Secret, UserOptions};
 pub use table::{OptionSpec, Reload, Setter, table};
 pub use tls::{CertificateFiles, HandshakeFirst, TLS_TABLE, TlsOptions, TlsSpec};
@@ -60,6 +63,8 @@ pub struct Options {
     pub cluster: ClusterOptions,
     /// How the server has leafnodes, and is one.
     pub leafnodes: LeafnodeOptions,
+    /// How the server has links to other peers.
+    pub mesh: MeshOptions,
     /// The files that tell others about this process, and where it keeps its own.
     pub files: ProcessFiles,
     /// Threads that move clients' messages; zero for one for each processor.
@@ -240,6 +245,7 @@ impl Default for Options {
             websocket: WebSocketOptions::default(),
             cluster: ClusterOptions::default(),
             leafnodes: LeafnodeOptions::default(),
+            mesh: MeshOptions::default(),
             files: ProcessFiles::default(),
             shards: 0,
             max_closed_clients: 10_000,
@@ -293,6 +299,9 @@ pub enum OptionsError {
         "no_auth_user: \"{0}\" not present as user or nkey in authorization block or account configuration"
     )]
     NoAuthUser(String),
+    /// Peers may link, and none can.
+    #[error("mesh.allow without mesh.listen: nobody could link; say where to listen, as udp://0.0.0.0:4223")]
+    AllowWithoutListen,
     /// The account for the server's services is none.
     #[error("error resolving system account: there is no account \"{0}\"")]
     SystemAccount(String),
@@ -397,6 +406,7 @@ impl Options {
             return Err(OptionsError::Syslog(url.clone()));
         }
         self.cluster.check()?;
+        self.mesh.check()?;
         let configured = |name: &str| self.accounts.list.iter().any(|account| account.name == name);
         self.leafnodes.check(|name| name == GLOBAL || name == SYSTEM || configured(name))?;
         self.websocket.check(self.has_users())

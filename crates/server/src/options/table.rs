@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::cluster::CLUSTER;
 use super::faults::Faults;
 use super::leafnodes::LEAFNODES;
+use super::mesh::MESH;
 use super::websocket::WEBSOCKET;
 use super::{Address, Given, Options, Secret, TlsOptions, people, tls};
 
@@ -141,7 +142,7 @@ fn positive(given: &Given<'_>) -> Result<Duration, String> {
 
 /// All that can be set, in the order in which the help shows it.
 pub fn table() -> impl Iterator<Item = &'static OptionSpec> {
-    TABLE.iter().chain(CLUSTER).chain(LEAFNODES).chain(WEBSOCKET)
+    TABLE.iter().chain(CLUSTER).chain(LEAFNODES).chain(MESH).chain(WEBSOCKET)
 }
 
 static TABLE: &[OptionSpec] = &[

@@ -1,0 +1,271 @@
+//! Links to other peers, and what runs over them: routes, clients and leafnodes.
+//!
+//! A link knows nothing of NATS, and the router nothing of links. Here streams of links become connections of the router:
+//! on each link the peer with the smaller id opens a route, and whatever else peers open for one of the protocols below
+//! is served. Who is at the other side is what the link has proven.
+
+mod key_file;
+mod policy;
+pub(crate) mod routes;
+pub(crate) mod thread;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use midge_identity::{KeyPair, NkeyKind, PeerId};
+use midge_link::{
+    EndpointError, IncomingStream, Link, LinkConfig, LinkEvent, LinkEvents, LinkTable, PacketPath,
+};
+use midge_router::Grant;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tracing::{debug, info, warn};
+
+pub use key_file::{
+    KeyFileError, new_key, read as read_key, read_or_make as read_or_make_key, write as write_key,
+};
+pub use policy::Authorizer;
+pub(crate) use policy::Configured;
+
+use crate::carrier::Carrier;
+use crate::drive::pipe;
+use crate::server::Server;
+
+/// The protocol of routes, as Bifrost calls it.
+pub const ROUTER_PROTOCOL: &str = "nats.io/2/router";
+/// The protocol of clients.
+pub const CLIENT_PROTOCOL: &str = "nats.io/2/client";
+/// The protocol of leafnodes.
+pub const LEAF_PROTOCOL: &str = "nats.io/2/leaf";
+
+/// Streams of the program's own protocols that wait for it.
+const OTHER_STREAMS: usize = 64;
+
+/// How often failing attempts to reach a peer are logged after the first: once in so many.
+const REPORT: u32 = 100;
+
+/// Who a server is to other peers, and whom it lets link.
+#[derive(Debug)]
+pub struct Membership {
+    /// The server's key.
+    pub key: KeyPair,
+    /// Who may link; without one, those that the options name.
+    pub authorizer: Option<Arc<dyn Authorizer>>,
+    /// How links behave.
+    pub links: LinkConfig,
+}
+
+/// A server's side of the mesh. Its links end when this is dropped.
+#[derive(Debug)]
+pub struct Mesh {
+    table: LinkTable,
+    task: AbortHandle,
+    others: mpsc::Receiver<IncomingStream>,
+}
+
+impl Server {
+    /// Begins to have links to other peers by these networks: takes theirs, and dials those that the options name. Needs a
+    /// tokio runtime with time, on which everything that goes over links runs.
+    ///
+    /// # Errors
+    /// The server has no key, or a network cannot be used.
+    pub fn join_mesh(self: &Arc<Self>, paths: Vec<Arc<dyn PacketPath>>) -> Result<Mesh, EndpointError> {
+        let membership = self.membership();
+        let Some(membership) = membership else {
+            return Err(EndpointError::Certificate("the server has no key".to_owned()));
+        };
+        let door = Arc::new(policy::Door(membership.authorizer()));
+        let (table, events, streams) =
+            LinkTable::new(membership.key.clone(), door, membership.links.clone())?;
+        for protocol in [ROUTER_PROTOCOL, CLIENT_PROTOCOL, LEAF_PROTOCOL] {
+            table.serve(protocol);
+        }
+        for path in paths {
+            table.add_path(path)?;
+        }
+        let mut wanted: HashMap<PeerId, Vec<midge_link::Address>> = HashMap::new();
+        for known in &self.setup().options.mesh.peers {
+            wanted.entry(known.peer).or_default().push(known.address.clone());
+        }
+        for (peer, addresses) in wanted {
+            table.want(peer, addresses);
+        }
+        // Said once: a server is in one mesh.
+        let _ = membership.table.set(table.clone());
+        let (to, others) = mpsc::channel(OTHER_STREAMS);
+        let task = tokio::spawn(run(self.clone(), table.clone(), events, streams, to)).abort_handle();
+        Ok(Mesh { table, task, others })
+    }
+}
+
+impl Mesh {
+    /// All links.
+    #[must_use]
+    pub const fn links(&self) -> &LinkTable {
+        &self.table
+    }
+
+    /// Takes streams of other protocols that peers open, those of NATS left out. Each protocol must be served (see
+    /// [`LinkTable::serve`]).
+    pub async fn next_stream(&mut self) -> Option<IncomingStream> {
+        self.others.recv().await
+    }
+
+    /// Ends all links, and waits until the peers had time to hear of it.
+    pub async fn leave(&self) {
+        self.task.abort();
+        self.table.close().await;
+    }
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What became of the server's key and its links.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) key: KeyPair,
+    authorizer: Arc<dyn Authorizer>,
+    links: LinkConfig,
+    table: std::sync::OnceLock<LinkTable>,
+}
+
+impl Member {
+    pub(crate) fn new(membership: Membership, options: &crate::options::MeshOptions) -> Self {
+        let Membership { key, authorizer, links } = membership;
+        let authorizer = authorizer.unwrap_or_else(|| Configured::new(options));
+        Self { key, authorizer, links, table: std::sync::OnceLock::new() }
+    }
+
+    fn authorizer(&self) -> Arc<dyn Authorizer> {
+        self.authorizer.clone()
+    }
+
+    /// The links, once there may be any.
+    pub(crate) fn table(&self) -> Option<&LinkTable> {
+        self.table.get()
+    }
+}
+
+/// Sees to links and streams for as long as there are any.
+async fn run(
+    server: Arc<Server>,
+    table: LinkTable,
+    mut events: LinkEvents,
+    mut streams: mpsc::Receiver<IncomingStream>,
+    others: mpsc::Sender<IncomingStream>,
+) {
+    let mut routes = Routes::default();
+    loop {
+        tokio::select! {
+            event = events.next() => match event {
+                Some(event) => tell(&server, &table, event, &mut routes),
+                None => return,
+            },
+            Some(stream) = streams.recv() => serve(&server, &table, stream, &others),
+        }
+    }
+}
+
+/// Those who keep a route to a peer.
+#[derive(Default)]
+struct Routes(HashMap<PeerId, AbortHandle>);
+
+impl Drop for Routes {
+    fn drop(&mut self) {
+        self.0.values().for_each(AbortHandle::abort);
+    }
+}
+
+/// Logs what has happened to a link, and sees to its route.
+fn tell(server: &Arc<Server>, table: &LinkTable, event: LinkEvent, routes: &mut Routes) {
+    match event {
+        LinkEvent::Up(link) => {
+            info!("Link up: peer {} at {} (link {})", link.peer(), link.address(), link.number());
+            if table.peer() < link.peer() {
+                let keeper = routes::keep(server.clone(), table.clone(), link.peer());
+                let keeper = tokio::spawn(keeper).abort_handle();
+                if let Some(before) = routes.0.insert(link.peer(), keeper) {
+                    before.abort();
+                }
+            }
+        }
+        LinkEvent::Moved { link, before, why } => info!(
+            "Link moved: peer {} at {} (link {}, before {before}): {why}",
+            link.peer(),
+            link.address(),
+            link.number()
+        ),
+        LinkEvent::Roamed { link, from } => info!(
+            "Link moved: peer {} is at {} now, was at {from} (link {})",
+            link.peer(),
+            link.address(),
+            link.number()
+        ),
+        LinkEvent::Down { link, why } => {
+            info!("Link down: peer {} at {} (link {}): {why}", link.peer(), link.address(), link.number());
+            if let Some(keeper) = routes.0.remove(&link.peer()) {
+                keeper.abort();
+            }
+        }
+        LinkEvent::Refused { address, peer: Some(peer), why } => {
+            warn!("Link refused: peer {peer} at {address}: {why}");
+        }
+        LinkEvent::Refused { address, peer: None, why } => debug!("Link refused: {address}: {why}"),
+        LinkEvent::Unreachable { peer, attempts, why, .. } if attempts % REPORT == 1 => {
+            warn!("Peer {peer} cannot be reached (attempt {attempts}): {why}");
+        }
+        LinkEvent::Unreachable { peer, attempts, why, .. } => {
+            debug!("Peer {peer} cannot be reached (attempt {attempts}): {why}");
+        }
+    }
+}
+
+/// Makes a stream that a peer has opened a connection.
+fn serve(
+    server: &Arc<Server>,
+    table: &LinkTable,
+    incoming: IncomingStream,
+    others: &mpsc::Sender<IncomingStream>,
+) {
+    /// What a stream hears that the other side should not have opened.
+    const NOT_YOURS: u32 = 409;
+    let IncomingStream { link, protocol, stream } = incoming;
+    let is_leaf = protocol == LEAF_PROTOCOL;
+    match protocol.as_str() {
+        ROUTER_PROTOCOL if table.peer() < link.peer() => stream.reset(NOT_YOURS),
+        ROUTER_PROTOCOL => {
+            tokio::spawn(routes::drive(server.clone(), link, stream, None));
+        }
+        CLIENT_PROTOCOL | LEAF_PROTOCOL => {
+            let carrier = Arc::new(Carrier::link(&link, Some(grant(server, &link))));
+            let (server, peer) = (server.clone(), name(&link));
+            tokio::spawn(async move {
+                pipe::drive_carried(server, stream, &peer, (carrier, is_leaf)).await;
+            });
+        }
+        // Full or gone: whoever opened it hears that it ends.
+        _ => drop(others.try_send(IncomingStream { link, protocol, stream })),
+    }
+}
+
+/// What a peer may do that connects as a client: what the user with its key may, else everything in its account.
+fn grant(server: &Arc<Server>, link: &Link) -> Arc<Grant> {
+    let user = link.peer().key().nkey(NkeyKind::User);
+    if let Some(known) = server.setup().directory.known_by(&user) {
+        return known;
+    }
+    let account = server.membership().and_then(|membership| membership.authorizer.account(&link.peer()));
+    let account =
+        account.map_or_else(|| server.router().global_account(), |name| server.router().add_account(&name));
+    Arc::new(Grant { user: user.as_str().into(), ..Grant::of(account) })
+}
+
+/// A link's other side as logs and monitoring name it: `host:port`.
+fn name(link: &Link) -> String {
+    let place = link.place();
+    if place.contains(':') { place } else { format!("{}:{place}", link.scheme()) }
+}

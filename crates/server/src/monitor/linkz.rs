@@ -1,0 +1,83 @@
+//! `/linkz`: links to other peers. Not in nats-server, which has none.
+
+use jiff::Timestamp;
+use midge_identity::NkeyKind;
+use midge_link::{Direction, Link};
+use serde::Serialize;
+
+use super::connz::go_duration;
+use crate::clock;
+use crate::server::Server;
+use crate::talk::uptime;
+
+#[derive(Serialize)]
+pub(super) struct Linkz<'a> {
+    server_id: &'a str,
+    /// What other peers call this server; none if it has no key of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer_id: Option<String>,
+    now: Timestamp,
+    num_links: usize,
+    links: Vec<LinkInfo>,
+}
+
+#[derive(Serialize)]
+struct LinkInfo {
+    lid: u64,
+    peer_id: String,
+    /// The id that the peer has as a NATS server.
+    remote_id: String,
+    address: String,
+    /// What carries it, such as `udp`.
+    via: &'static str,
+    /// Whether it is the one that is used, or one in reserve.
+    in_use: bool,
+    did_solicit: bool,
+    protocol: String,
+    start: Timestamp,
+    uptime: String,
+    rtt: String,
+    mtu: u16,
+    in_bytes: u64,
+    out_bytes: u64,
+    out_packets: u64,
+    lost_packets: u64,
+}
+
+pub(super) fn read(server: &Server) -> Linkz<'_> {
+    let table = server.membership().and_then(|membership| membership.table());
+    let all = table.map(midge_link::LinkTable::links).unwrap_or_default();
+    let rows = |links: &Vec<Link>| -> Vec<LinkInfo> {
+        links.iter().enumerate().map(|(place, link)| row(server, link, place == 0)).collect()
+    };
+    let links: Vec<LinkInfo> = all.iter().flat_map(rows).collect();
+    Linkz {
+        server_id: server.id(),
+        peer_id: server.peer_id().map(|peer| peer.to_string()),
+        now: Timestamp::now(),
+        num_links: links.len(),
+        links,
+    }
+}
+
+fn row(server: &Server, link: &Link, in_use: bool) -> LinkInfo {
+    let (stats, since) = (link.stats(), link.since().into_std());
+    LinkInfo {
+        lid: link.number(),
+        peer_id: link.peer().to_string(),
+        remote_id: link.peer().key().nkey(NkeyKind::Server).to_string(),
+        address: link.address(),
+        via: link.scheme(),
+        in_use,
+        did_solicit: link.direction() == Direction::Outgoing,
+        protocol: link.protocol(),
+        start: server.time_of(since),
+        uptime: uptime(since, clock::now()),
+        rtt: go_duration(stats.rtt),
+        mtu: stats.mtu,
+        in_bytes: stats.received_bytes,
+        out_bytes: stats.sent_bytes,
+        out_packets: stats.sent_packets,
+        lost_packets: stats.lost_packets,
+    }
+}
