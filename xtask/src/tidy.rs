@@ -17,10 +17,25 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("midge-router", &["midge-wire"]),
     ("midge-link", &["midge-identity"]),
     ("midge-server", &["midge-router", "midge-link", "midge-conf", "midge-identity", "midge-wire"]),
-    ("midge", &["midge-server", "midge-router", "midge-wire"]),
+    ("midge", &["midge-server", "midge-router", "midge-link", "midge-identity", "midge-wire"]),
+    ("midge-cli", &["midge"]),
     ("midged", &["midge", "midge-conf", "midge-server"]),
-    ("midge-testkit", &["midge-wire", "midge-router", "midge-server", "midge"]),
-    ("midge-tests", &["midge-testkit", "midge-wire", "midge-router", "midge-server", "midge"]),
+    (
+        "midge-testkit",
+        &["midge-wire", "midge-router", "midge-server", "midge", "midge-link", "midge-identity"],
+    ),
+    (
+        "midge-tests",
+        &[
+            "midge-testkit",
+            "midge-wire",
+            "midge-router",
+            "midge-server",
+            "midge",
+            "midge-link",
+            "midge-identity",
+        ],
+    ),
     ("xtask", &["midge-server", "midge-testkit"]),
 ];
 

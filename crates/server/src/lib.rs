@@ -35,6 +35,8 @@
 
 mod auth;
 mod carrier;
+pub mod channel;
+pub mod client;
 mod clock;
 mod cluster;
 mod compression;

@@ -17,6 +17,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::warn;
 
+use crate::client::Client;
 use crate::clock;
 use crate::cluster::{self, Clustering};
 use crate::drive::pipe;
@@ -242,6 +243,19 @@ impl Server {
     #[must_use]
     pub fn join(&self, account: &Arc<Account>) -> Inside {
         Inside::join(self, account)
+    }
+
+    /// A client inside this process, with everything that a client library has.
+    #[must_use]
+    pub fn client(self: &Arc<Self>, account: &Arc<Account>) -> Client {
+        Client::new(self, account)
+    }
+
+    /// The account of the server's own clients: the global one, or that of its key where each peer has its own.
+    #[must_use]
+    pub fn own_account(&self) -> Arc<Account> {
+        let name = self.membership.as_ref().and_then(Member::own_account);
+        name.map_or_else(|| self.router.global_account(), |name| self.router.add_account(&name))
     }
 
     /// A client inside this process whose `owner` is woken when messages have come; for programs that wait in a

@@ -17,7 +17,7 @@ use midge_link::{
     EndpointError, IncomingStream, Link, LinkConfig, LinkEvent, LinkEvents, LinkTable, PacketPath,
 };
 use midge_router::Grant;
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 use tokio::task::AbortHandle;
 use tracing::{debug, info, warn};
 
@@ -40,6 +40,8 @@ pub const LEAF_PROTOCOL: &str = "nats.io/2/leaf";
 
 /// Streams of the program's own protocols that wait for it.
 const OTHER_STREAMS: usize = 64;
+/// Events that are kept for those who do not take them at once.
+const NEWS: usize = 256;
 
 /// How often failing attempts to reach a peer are logged after the first: once in so many.
 const REPORT: u32 = 100;
@@ -61,6 +63,7 @@ pub struct Mesh {
     table: LinkTable,
     task: AbortHandle,
     others: mpsc::Receiver<IncomingStream>,
+    news: broadcast::Sender<LinkEvent>,
 }
 
 impl Server {
@@ -93,8 +96,10 @@ impl Server {
         // Said once: a server is in one mesh.
         let _ = membership.table.set(table.clone());
         let (to, others) = mpsc::channel(OTHER_STREAMS);
-        let task = tokio::spawn(run(self.clone(), table.clone(), events, streams, to)).abort_handle();
-        Ok(Mesh { table, task, others })
+        let news = broadcast::Sender::new(NEWS);
+        let inboxes = Inboxes { events, streams, others: to, news: news.clone() };
+        let task = tokio::spawn(run(self.clone(), table.clone(), inboxes)).abort_handle();
+        Ok(Mesh { table, task, others, news })
     }
 }
 
@@ -103,6 +108,12 @@ impl Mesh {
     #[must_use]
     pub const fn links(&self) -> &LinkTable {
         &self.table
+    }
+
+    /// What happens to links from now on. Whoever does not take it in time misses some of it.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<LinkEvent> {
+        self.news.subscribe()
     }
 
     /// Takes streams of other protocols that peers open, those of NATS left out. Each protocol must be served (see
@@ -144,25 +155,37 @@ impl Member {
         self.authorizer.clone()
     }
 
+    /// The account of the server's own clients, if it is not the global one.
+    pub(crate) fn own_account(&self) -> Option<String> {
+        self.authorizer.account(&self.key.peer_id())
+    }
+
     /// The links, once there may be any.
     pub(crate) fn table(&self) -> Option<&LinkTable> {
         self.table.get()
     }
 }
 
-/// Sees to links and streams for as long as there are any.
-async fn run(
-    server: Arc<Server>,
-    table: LinkTable,
-    mut events: LinkEvents,
-    mut streams: mpsc::Receiver<IncomingStream>,
+/// Where what happens comes from, and goes on to.
+struct Inboxes {
+    events: LinkEvents,
+    streams: mpsc::Receiver<IncomingStream>,
     others: mpsc::Sender<IncomingStream>,
-) {
+    news: broadcast::Sender<LinkEvent>,
+}
+
+/// Sees to links and streams for as long as there are any.
+async fn run(server: Arc<Server>, table: LinkTable, inboxes: Inboxes) {
+    let Inboxes { mut events, mut streams, others, news } = inboxes;
     let mut routes = Routes::default();
     loop {
         tokio::select! {
             event = events.next() => match event {
-                Some(event) => tell(&server, &table, event, &mut routes),
+                Some(event) => {
+                    // Nobody may listen.
+                    let _ = news.send(event.clone());
+                    tell(&server, &table, event, &mut routes);
+                }
                 None => return,
             },
             Some(stream) = streams.recv() => serve(&server, &table, stream, &others),
