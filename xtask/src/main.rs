@@ -8,6 +8,7 @@ mod interop;
 mod peers;
 mod proto;
 mod sh;
+mod sim;
 mod test;
 mod tidy;
 mod verify;
@@ -21,6 +22,7 @@ const USAGE: &str = "cargo xtask <verb>
   test [layer]                  tests of one layer: unit, doc, model, interop, or all of them
   interop [--suite async-nats]  stock clients and servers against midged, or a client's own test suite
           [--sessions N] [--seed N] [--against VERSION]    only the differential tester
+  sim [--seed N] [--count N]    meshes in a time of their own, with what must hold in each; one seed, or so many
   fuzz [target] [--seconds N]   coverage-guided fuzzing of the parsers; without a target, of each
   bench [--quick] [--only W]    server CPU per message against a real nats-server; writes docs/bench/
   bench --icount [--record]     instructions per message of the core, compared with what is recorded in docs/bench/
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         "bench" => bench::run(rest),
         "docs" => docs::run(rest.iter().any(|argument| argument == "--check")),
         "tidy" => tidy::run(),
+        "sim" => sim::run(rest),
         "proto" => proto::run(rest),
         "peers" => peers::run(),
         _ => {

@@ -1,7 +1,7 @@
 //! All that must hold.
 
 use crate::sh::{self, Outcome, cargo};
-use crate::{bench, docs, fuzz, interop, proto, test, tidy};
+use crate::{bench, docs, fuzz, interop, proto, sim, test, tidy};
 
 pub(crate) fn run_step(name: &str, step: impl FnOnce() -> Outcome) -> Outcome {
     eprintln!("\n== {name}");
@@ -23,6 +23,7 @@ pub(crate) fn run() -> Outcome {
     run_step("tests of each crate", || test::run(&["unit".to_owned()]))?;
     run_step("examples in the documentation", || test::run(&["doc".to_owned()]))?;
     run_step("models of how threads meet", || test::run(&["model".to_owned()]))?;
+    run_step("simulations", sim::all)?;
     run_step("instructions per message", bench::instructions)?;
     run_step("a glance at the fuzz targets", fuzz::glance)?;
     run_step("interop", interop::all)?;

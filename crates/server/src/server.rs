@@ -101,12 +101,14 @@ impl Server {
     fn with(options: Options, membership: Option<Membership>) -> Result<Arc<Self>, SetupError> {
         let membership = membership.map(|membership| Member::new(membership, &options.mesh));
         let key = membership.as_ref().map(|membership| membership.key.public().nkey(NkeyKind::Server));
+        // In simulations, chance is given.
+        let chance = membership.as_ref().and_then(Member::chance);
         let id = key.map_or_else(|| nkeys::KeyPair::new_server().public_key(), |key| key.to_string());
         let router = Router::new(Settings {
             info: first_info(&options, &id),
             limits: options.limits.clone(),
             entrance: Entrance::default(),
-            seed: RandomState::new().hash_one(&id),
+            seed: chance.unwrap_or_else(|| RandomState::new().hash_one(&id)),
             max_ended: options.max_closed_clients,
             cluster: cluster::settings(&options, &id),
             leaves: leafnode::settings(&options, &id),

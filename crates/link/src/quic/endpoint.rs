@@ -162,7 +162,7 @@ impl Endpoint {
         let (server, _) = credentials.server(admission.clone())?;
         let mut server = ServerConfig::with_crypto(Arc::new(server));
         server.transport_config(transport.clone()).max_incoming(MOST_INCOMING);
-        let socket = Arc::new(Socket(path.clone()));
+        let socket = Arc::new(Socket::new(path.clone()));
         let runtime = Arc::new(quinn::TokioRuntime);
         let quic = quinn::Endpoint::new_with_abstract_socket(quic, Some(server), socket, runtime)?;
         let (credentials, handshakes) = (credentials.clone(), Arc::default());
@@ -196,6 +196,7 @@ impl Endpoint {
         // TLS is done with a server before the server is done with the client.
         while connection.stats().frame_rx.handshake_done == 0 {
             tokio::select! {
+                biased;
                 error = connection.closed() => return Err(explain(error, None, address, peer)),
                 () = tokio::time::sleep(LOOK.max(connection.rtt() / 8)) => {}
             }

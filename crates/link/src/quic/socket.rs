@@ -4,6 +4,7 @@ use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use quinn::udp::{EcnCodepoint, RecvMeta, Transmit};
@@ -15,11 +16,21 @@ use crate::path::{Boxed, Outgoing, PacketPath, Received, Sent};
 const BATCH: usize = 32;
 
 #[derive(Debug)]
-pub(super) struct Socket(pub(super) Arc<dyn PacketPath>);
+pub(super) struct Socket {
+    path: Arc<dyn PacketPath>,
+    /// Whether something found no room, and none has been made since.
+    full: AtomicBool,
+}
+
+impl Socket {
+    pub(super) fn new(path: Arc<dyn PacketPath>) -> Self {
+        Self { path, full: AtomicBool::new(false) }
+    }
+}
 
 impl AsyncUdpSocket for Socket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        Box::pin(Poller { path: self.0.clone(), waiting: None })
+        Box::pin(Poller { socket: self, waiting: None })
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
@@ -30,9 +41,12 @@ impl AsyncUdpSocket for Socket {
             ecn: transmit.ecn.map_or(0, |ecn| ecn as u8),
             from: transmit.src_ip,
         };
-        match self.0.try_send(&datagrams) {
+        match self.path.try_send(&datagrams) {
             Sent::Gone => Ok(()),
-            Sent::Full => Err(io::ErrorKind::WouldBlock.into()),
+            Sent::Full => {
+                self.full.store(true, Ordering::Release);
+                Err(io::ErrorKind::WouldBlock.into())
+            }
         }
     }
 
@@ -42,10 +56,10 @@ impl AsyncUdpSocket for Socket {
         buffers: &mut [IoSliceMut<'_>],
         metas: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let mut received = [Received::one(self.0.local_address(), 0); BATCH];
+        let mut received = [Received::one(self.path.local_address(), 0); BATCH];
         let most = metas.len().min(BATCH);
         let slots = received.get_mut(..most).unwrap_or_default();
-        let count = ready!(self.0.poll_recv(cx, buffers, slots));
+        let count = ready!(self.path.poll_recv(cx, buffers, slots));
         for (meta, one) in metas.iter_mut().zip(received).take(count) {
             *meta = RecvMeta {
                 addr: one.from,
@@ -59,15 +73,15 @@ impl AsyncUdpSocket for Socket {
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.0.local_address())
+        Ok(self.path.local_address())
     }
 
     fn max_transmit_segments(&self) -> usize {
-        self.0.limits().max_sent
+        self.path.limits().max_sent
     }
 
     fn max_receive_segments(&self) -> usize {
-        self.0.limits().max_received
+        self.path.limits().max_received
     }
 
     fn may_fragment(&self) -> bool {
@@ -78,7 +92,7 @@ impl AsyncUdpSocket for Socket {
 
 /// One task that waits for room.
 struct Poller {
-    path: Arc<dyn PacketPath>,
+    socket: Arc<Socket>,
     waiting: Option<Boxed<()>>,
 }
 
@@ -90,10 +104,16 @@ impl std::fmt::Debug for Poller {
 
 impl UdpPoller for Poller {
     fn poll_writable(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let path = self.path.clone();
+        // Asked before each datagram, nearly always with room.
+        if !self.socket.full.load(Ordering::Acquire) {
+            self.waiting = None;
+            return Poll::Ready(Ok(()));
+        }
+        let path = self.socket.path.clone();
         let waiting = self.waiting.get_or_insert_with(|| path.room());
         ready!(waiting.as_mut().poll(cx));
         self.waiting = None;
+        self.socket.full.store(false, Ordering::Release);
         Poll::Ready(Ok(()))
     }
 }

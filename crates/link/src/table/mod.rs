@@ -392,6 +392,7 @@ async fn attend(table: Arc<Table>, link: Link) {
     let mut address = link.address();
     let why = loop {
         tokio::select! {
+            biased;
             stream = link.accept() => match stream {
                 Ok(stream) => {
                     tokio::spawn(establish_stream(table.clone(), link.clone(), stream));

@@ -9,7 +9,7 @@ mod policy;
 pub(crate) mod routes;
 pub(crate) mod thread;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use midge_identity::{KeyPair, NkeyKind, PeerId};
@@ -86,7 +86,7 @@ impl Server {
         for path in paths {
             table.add_path(path)?;
         }
-        let mut wanted: HashMap<PeerId, Vec<midge_link::Address>> = HashMap::new();
+        let mut wanted: BTreeMap<PeerId, Vec<midge_link::Address>> = BTreeMap::new();
         for known in &self.setup().options.mesh.peers {
             wanted.entry(known.peer).or_default().push(known.address.clone());
         }
@@ -155,6 +155,11 @@ impl Member {
         self.authorizer.clone()
     }
 
+    /// What the router's chance is made of, if that is given.
+    pub(crate) const fn chance(&self) -> Option<u64> {
+        self.links.seed
+    }
+
     /// The account of the server's own clients, if it is not the global one.
     pub(crate) fn own_account(&self) -> Option<String> {
         self.authorizer.account(&self.key.peer_id())
@@ -180,6 +185,7 @@ async fn run(server: Arc<Server>, table: LinkTable, inboxes: Inboxes) {
     let mut routes = Routes::default();
     loop {
         tokio::select! {
+            biased;
             event = events.next() => match event {
                 Some(event) => {
                     // Nobody may listen.
