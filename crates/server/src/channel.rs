@@ -57,14 +57,28 @@ impl Default for ChannelOptions {
 /// A channel, for one who sends and receives on it. Messages come from when it was opened.
 #[derive(Debug)]
 pub struct Channel {
-    name: String,
-    key: KeyPair,
     client: Client,
     messages: Subscription,
-    receiver: Receiver,
-    clock: Mutex<Clock>,
-    options: ChannelOptions,
+    seal: Seal,
+    received: Received,
     rejected: AtomicU64,
+}
+
+/// Signs messages for a channel.
+#[derive(Debug)]
+pub struct Seal {
+    key: KeyPair,
+    name: String,
+    form: Form,
+    clock: Mutex<Clock>,
+}
+
+/// Checks messages that have come on a channel.
+#[derive(Debug)]
+pub struct Received {
+    name: String,
+    unsigned: Unsigned,
+    receiver: Receiver,
 }
 
 /// What has come on a channel.
@@ -113,20 +127,11 @@ impl Channel {
         name: &str,
         options: ChannelOptions,
     ) -> Result<Self, ChannelError> {
-        if !subject::is_valid_literal(name.as_bytes()) {
-            return Err(ChannelError::Name(name.to_owned()));
-        }
-        if options.form == Form::Record(HashType::Sha1) {
-            return Err(ChannelError::Sha1);
-        }
         Ok(Self {
-            name: name.to_owned(),
-            key: key.clone(),
-            client: client.clone(),
+            seal: Seal::new(key, name, options.form)?,
             messages: client.subscribe(name)?,
-            receiver: Receiver::new(options.rules.clone()),
-            clock: Mutex::default(),
-            options,
+            client: client.clone(),
+            received: Received::new(name, options.unsigned, options.rules),
             rejected: AtomicU64::new(0),
         })
     }
@@ -134,7 +139,7 @@ impl Channel {
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        &self.seal.name
     }
 
     /// Sends, signed.
@@ -142,19 +147,7 @@ impl Channel {
     /// # Errors
     /// The server does not take it.
     pub fn send(&self, payload: &[u8]) -> Result<(), ChannelError> {
-        let time = self.clock.lock().time(&self.name, now());
-        let message = match self.options.form {
-            Form::Record(hash) => {
-                Message::new(&self.name, record::seal(&self.key, &self.name, payload, time, hash))
-            }
-            Form::Headers => {
-                let said = headers::Message { channel: &self.name, payload, ..headers::Message::default() };
-                let signed = headers::sign(&self.key, &said, time, random()?)?;
-                let headers = signed.map(|(name, value)| (name.to_owned(), value)).to_vec();
-                Message { headers, ..Message::new(&self.name, payload.to_vec()) }
-            }
-        };
-        self.client.send(&message)?;
+        self.client.send(&self.seal.seal(payload)?)?;
         Ok(())
     }
 
@@ -162,12 +155,12 @@ impl Channel {
     pub async fn next(&mut self) -> Option<ChannelMessage> {
         loop {
             let message = self.messages.next().await?;
-            match self.look(&message) {
+            match self.received.look(&message) {
                 Ok(message) => return Some(message),
                 Err(why) => {
                     self.rejected.fetch_add(1, Ordering::Relaxed);
                     // Never what it says.
-                    debug!("Channel {}: a message is left out: {why}", self.name);
+                    debug!("Channel {}: a message is left out: {why}", self.name());
                 }
             }
         }
@@ -178,8 +171,55 @@ impl Channel {
     pub fn rejected(&self) -> u64 {
         self.rejected.load(Ordering::Relaxed)
     }
+}
 
-    fn look(&mut self, message: &Message) -> Result<ChannelMessage, SignedError> {
+impl Seal {
+    /// For the owner of that key, on the channel of that name.
+    ///
+    /// # Errors
+    /// The name is none, or the form is one that is only read.
+    pub fn new(key: &KeyPair, name: &str, form: Form) -> Result<Self, ChannelError> {
+        if !subject::is_valid_literal(name.as_bytes()) {
+            return Err(ChannelError::Name(name.to_owned()));
+        }
+        if form == Form::Record(HashType::Sha1) {
+            return Err(ChannelError::Sha1);
+        }
+        Ok(Self { key: key.clone(), name: name.to_owned(), form, clock: Mutex::default() })
+    }
+
+    /// The message that says this, signed.
+    ///
+    /// # Errors
+    /// The system gives no random bytes.
+    pub fn seal(&self, payload: &[u8]) -> Result<Message, ChannelError> {
+        let time = self.clock.lock().time(&self.name, now());
+        Ok(match self.form {
+            Form::Record(hash) => {
+                Message::new(&self.name, record::seal(&self.key, &self.name, payload, time, hash))
+            }
+            Form::Headers => {
+                let said = headers::Message { channel: &self.name, payload, ..headers::Message::default() };
+                let signed = headers::sign(&self.key, &said, time, random()?)?;
+                let headers = signed.map(|(name, value)| (name.to_owned(), value)).to_vec();
+                Message { headers, ..Message::new(&self.name, payload.to_vec()) }
+            }
+        })
+    }
+}
+
+impl Received {
+    /// For the channel of that name.
+    #[must_use]
+    pub fn new(name: &str, unsigned: Unsigned, rules: Rules) -> Self {
+        Self { name: name.to_owned(), unsigned, receiver: Receiver::new(rules) }
+    }
+
+    /// What a message says, and who said it.
+    ///
+    /// # Errors
+    /// It is not believed, and why.
+    pub fn look(&mut self, message: &Message) -> Result<ChannelMessage, SignedError> {
         let headers: Vec<(&str, &str)> =
             message.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let said = headers::Message {
@@ -188,8 +228,7 @@ impl Channel {
             headers: &headers,
             payload: &message.payload,
         };
-        let by_headers = self.receiver.open_headers(&said, now());
-        let opened = match by_headers {
+        let opened = match self.receiver.open_headers(&said, now()) {
             Err(SignedError::Unsigned) => self.receiver.open_record(&message.payload, &self.name, now()),
             other => other.map(|verified| (message.payload.clone(), verified)),
         };
@@ -197,7 +236,7 @@ impl Channel {
             Ok((payload, verified)) => {
                 Ok(ChannelMessage { sender: Some(verified.sender), time: Some(verified.time), payload })
             }
-            Err(SignedError::Unsigned) if self.options.unsigned == Unsigned::Mark => {
+            Err(SignedError::Unsigned) if self.unsigned == Unsigned::Mark => {
                 Ok(ChannelMessage { sender: None, time: None, payload: message.payload.clone() })
             }
             Err(why) => Err(why),
