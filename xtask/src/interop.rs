@@ -68,6 +68,7 @@ fn midged() -> Outcome<PathBuf> {
 fn tests(peers: &Peers, midged: &Path, filter: &[&str], sessions: &str, seed: Option<&str>) -> Outcome {
     let (version, server) = peers.newest()?;
     let mut runner = test::runner(&[&["--package", "midge-tests", "--test", "interop"], filter].concat());
+    sh::run(&mut cargo(&["build", "--quiet", "--package", "midge-cli"]))?;
     runner.env("MIDGED", midged).env("NATS_SERVER", server).env("NATS_SERVER_VERSION", version);
     // Clusters are tried with all of them, oldest first.
     let all: Vec<String> = peers.servers.iter().map(|(_, path)| path.display().to_string()).collect();

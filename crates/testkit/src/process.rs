@@ -255,6 +255,25 @@ impl Process {
         *self.leafnodes.get_or_init(|| self.port_in("Listening for leafnode connections on"))
     }
 
+    /// The port for links of other peers.
+    ///
+    /// # Panics
+    /// There is none.
+    #[must_use]
+    pub fn link_port(&self) -> u16 {
+        self.port_in("Listening for links on")
+    }
+
+    /// What other peers call it.
+    ///
+    /// # Panics
+    /// It has no key.
+    #[must_use]
+    pub fn peer_id(&self) -> String {
+        let line = self.log().into_iter().find(|line| line.contains("Peer id is "));
+        line.and_then(|line| line.rsplit(' ').next().map(ToOwned::to_owned)).unwrap()
+    }
+
     /// The port that a line of the log ends with. nats-server is ready before it listens for other servers.
     fn port_in(&self, line: &str) -> u16 {
         let seen = self.log().into_iter().find(|seen| seen.contains(line));

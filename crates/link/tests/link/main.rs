@@ -4,6 +4,7 @@
 
 mod house;
 mod lasting;
+mod others;
 mod paths;
 mod strangers;
 mod who;
