@@ -13,6 +13,7 @@ mod dice;
 mod differential;
 mod hostile;
 mod leafnode;
+mod mesh;
 mod monitoring;
 mod readme;
 mod reload;

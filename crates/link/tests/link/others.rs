@@ -22,7 +22,8 @@ fn id_of(key: &Keypair) -> PeerId {
     key.public().to_peer_id().to_string().parse().unwrap()
 }
 
-fn table() -> (LinkTable, midge_link::LinkEvents, tokio::sync::mpsc::Receiver<midge_link::IncomingStream>, SocketAddr) {
+fn table()
+-> (LinkTable, midge_link::LinkEvents, tokio::sync::mpsc::Receiver<midge_link::IncomingStream>, SocketAddr) {
     let key = KeyPair::from_seed(&[1; 32]).unwrap();
     let (table, events, streams) = LinkTable::new(key, Arc::new(Anybody), LinkConfig::default()).unwrap();
     let path = UdpPath::bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -68,7 +69,8 @@ async fn libp2ps_tls_is_dialled_and_proves_who_it_is() {
     let answering = tokio::spawn(async move {
         loop {
             let Ok(connection) = endpoint.accept().await.unwrap().await else { continue };
-            let chain = connection.peer_identity().unwrap().downcast::<Vec<rustls::pki_types::CertificateDer>>();
+            let chain =
+                connection.peer_identity().unwrap().downcast::<Vec<rustls::pki_types::CertificateDer>>();
             let peer = libp2p_tls::certificate::parse(&chain.unwrap()[0]).unwrap().peer_id();
             assert_eq!(peer.to_string(), expected.to_string(), "they know who we are");
             let Ok((mut send, mut recv)) = connection.accept_bi().await else { continue };
@@ -84,7 +86,10 @@ async fn libp2ps_tls_is_dialled_and_proves_who_it_is() {
     let other = id_of(&theirs(4));
     ours.want(other, vec![address.clone()]);
     let Some(LinkEvent::Unreachable { why, .. }) = events.next().await else { panic!() };
-    assert!(why.contains(&format!("expected peer {other}")) && why.contains(&id_of(&key).to_string()), "{why}");
+    assert!(
+        why.contains(&format!("expected peer {other}")) && why.contains(&id_of(&key).to_string()),
+        "{why}"
+    );
     ours.forget(&other);
     ours.want(id_of(&key), vec![address]);
     let link = loop {
