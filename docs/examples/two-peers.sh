@@ -3,12 +3,10 @@
 # one is heard on the other; a third, whose key nobody knows, is refused; one that is killed comes back.
 #
 # Usage: docs/examples/two-peers.sh [folder with midged and midge]
-# Ports may be chosen: CLIENTS_A, CLIENTS_B for clients, LINKS_A, LINKS_B for links.
+# LINKS_A and LINKS_B choose other ports for links; clients get any that are free.
 set -eu
 bin=${1:-target/debug}
-clients_a=${CLIENTS_A:-14222} clients_b=${CLIENTS_B:-14232}
 links_a=${LINKS_A:-14223} links_b=${LINKS_B:-14233}
-a=nats://127.0.0.1:$clients_a b=nats://127.0.0.1:$clients_b
 
 folder=$(mktemp -d)
 cd_back=$PWD
@@ -38,22 +36,29 @@ until_said() {
     done
 }
 
+# Where the clients of a server connect, by its log.
+clients_of() {
+    until_said "$1" "Server is ready"
+    echo "nats://$(sed -n 's/.*Listening for client connections on //p' "$1")"
+}
+
 # A key is all that a peer needs to be known by.
 id_a=$("$bin/midge" key new a.key)
 id_b=$("$bin/midge" key new b.key)
 
 start_a() {
-    "$bin/midged" -a 127.0.0.1 -p "$clients_a" --key a.key --link-listen "udp://127.0.0.1:$links_a" \
+    "$bin/midged" -a 127.0.0.1 -p -1 --key a.key --link-listen "udp://127.0.0.1:$links_a" \
         --peer "$id_b@udp://127.0.0.1:$links_b" 2>a.log &
     pid_a=$! pids="$pids $!"
 }
 start_b() {
-    "$bin/midged" -a 127.0.0.1 -p "$clients_b" --key b.key --link-listen "udp://127.0.0.1:$links_b" \
+    "$bin/midged" -a 127.0.0.1 -p -1 --key b.key --link-listen "udp://127.0.0.1:$links_b" \
         --peer "$id_a@udp://127.0.0.1:$links_a" 2>b.log &
     pid_b=$! pids="$pids $!"
 }
 start_a
 start_b
+a=$(clients_of a.log) b=$(clients_of b.log)
 until_said a.log "Peer id is $id_a"
 until_said a.log "Listening for links on udp://127.0.0.1:$links_a"
 until_said a.log "Link up: peer $id_b"
@@ -93,8 +98,9 @@ echo "refused: $(cat id_c)"
 # One is killed, and comes back.
 kill -9 "$pid_b"
 wait "$pid_b" 2>/dev/null || true
-start_b
 back=$(date +%s%N)
+start_b
+b=$(clients_of b.log)
 until "$bin/midge" request -s "$b" --timeout 0.2 ready 2>/dev/null | grep -q yes; do
     [ $(($(date +%s%N) - back)) -lt 3000000000 ] || fail "not there again after three seconds"
 done

@@ -19,9 +19,11 @@ use crate::servers::{midged, subscribe, wait_for_interest};
 
 const BOUND: Duration = Duration::from_secs(20);
 
-/// A port that nobody has just now.
-fn free_port() -> String {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
+/// Two ports for links that nobody has just now, nor is given who asks for any that is free.
+fn ports() -> [String; 2] {
+    let first = 20_000 + (std::process::id() % 5_000) as u16 * 2;
+    let mut free = (first..32_000).filter(|port| UdpSocket::bind(("127.0.0.1", *port)).is_ok());
+    [(); 2].map(|()| free.next().unwrap().to_string())
 }
 
 /// What the script in the documentation does, with servers that were just built.
@@ -31,9 +33,8 @@ fn two_peers_from_nothing() {
     let programs = midged().parent().unwrap().to_owned();
     let mut script = Command::new(root.join("docs/examples/two-peers.sh"));
     script.arg(programs).current_dir(root);
-    for name in ["CLIENTS_A", "CLIENTS_B", "LINKS_A", "LINKS_B"] {
-        script.env(name, free_port());
-    }
+    let [one, other] = ports();
+    script.env("LINKS_A", one).env("LINKS_B", other);
     let output = script.output().unwrap();
     let (said, complained) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

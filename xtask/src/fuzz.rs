@@ -9,10 +9,11 @@ use std::path::PathBuf;
 use crate::sh::{self, Outcome, cargo, cmd, root};
 
 /// Crates with targets, and the targets.
-const TARGETS: [(&str, &[&str]); 5] = [
+const TARGETS: [(&str, &[&str]); 6] = [
     ("wire", &["client", "server", "route", "leaf", "connect", "subject"]),
     ("conf", &["conf"]),
     ("identity", &["nkey", "keys", "signed"]),
+    ("link", &["peer-certificate", "establish"]),
     ("router", &["session", "servers"]),
     ("server", &["websocket", "upgrade", "certificate", "compression"]),
 ];

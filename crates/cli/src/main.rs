@@ -1,11 +1,5 @@
 //! `midge`: keys, and messages over NATS servers or straight over links.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "it is a command: what it has to say is printed"
-)]
-
 mod bus;
 mod channel;
 mod key;

@@ -52,6 +52,8 @@ mod address;
 mod config;
 pub mod conformance;
 pub mod establish;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod link;
 pub mod mem;
 mod path;

@@ -3,6 +3,8 @@
 //!
 //! `cargo run -p midge --example mesh`
 
+#![expect(clippy::print_stdout, reason = "it shows what has come")]
+
 use std::error::Error;
 use std::time::Duration;
 

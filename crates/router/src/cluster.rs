@@ -370,19 +370,28 @@ impl Cluster {
         if conn.entrance().proven.is_some() { 0 } else { self.settings.pool_size }
     }
 
-    /// Makes a connection one to another member. Nobody hears of interest by it yet.
-    pub(crate) fn register(&self, router: &Router, candidate: &Candidate<'_>) -> Result<Joined, RouteError> {
-        let Candidate { conn, info, opening, dialled } = candidate;
+    /// Whether the other server can be who it says that it is.
+    fn check_identity(&self, candidate: &Candidate<'_>) -> Result<(), RouteError> {
+        let Candidate { conn, info, opening, .. } = candidate;
         if info.server_id == self.settings.info.server_id {
             return Err(RouteError::ToItself);
         }
         if opening.is_none() && info.server_name == self.settings.info.server_name {
             return Err(RouteError::SameName(info.server_name.clone()));
         }
-        let proven = conn.entrance().proven.as_deref();
-        if let Some(proven) = proven.filter(|proven| **proven != *info.server_id) {
-            return Err(RouteError::NotProven { proven: proven.to_owned(), said: info.server_id.clone() });
+        match conn.entrance().proven.as_deref() {
+            Some(proven) if *proven != *info.server_id => {
+                Err(RouteError::NotProven { proven: proven.to_owned(), said: info.server_id.clone() })
+            }
+            _ => Ok(()),
         }
+    }
+
+    /// Makes a connection one to another member. Nobody hears of interest by it yet.
+    pub(crate) fn register(&self, router: &Router, candidate: &Candidate<'_>) -> Result<Joined, RouteError> {
+        let Candidate { conn, info, opening, dialled } = candidate;
+        self.check_identity(candidate)?;
+        let proven = conn.entrance().proven.is_some();
         let (scope, place) = self.scope(router, candidate)?;
         let mut guard = self.state.lock();
         let state = &mut *guard;
@@ -401,7 +410,7 @@ impl Cluster {
             places: self.settings.pool_size.max(pool_of(info)),
         });
         let duplicate = || RouteError::Duplicate(info.server_id.clone());
-        if proven.is_some() {
+        if proven {
             // What carried it may be gone without this side having noticed.
             member.give_up_proven(&info.server_id);
         }
@@ -447,7 +456,7 @@ impl Cluster {
             }
         }
         let open = match opening {
-            Some(Opening { slot: 0, account: None }) if proven.is_none() => self.openings(router, info),
+            Some(Opening { slot: 0, account: None }) if !proven => self.openings(router, info),
             _ => Vec::new(),
         };
         Ok(Joined { remote, is_new, open, tell: others })

@@ -166,9 +166,7 @@ impl Server {
         }
         let websocket = bind_websocket(options)?;
         let websocket_address = websocket.as_ref().and_then(|listener| listener.local_addr().ok());
-        let routes = options.cluster.port.map(|port| bind(options.cluster.host(), port)).transpose()?;
-        let leafnodes =
-            options.leafnodes.port.map(|port| bind(options.leafnodes.host(), port)).transpose()?;
+        let others = Others::bind(options)?;
         let clients = bind(&options.listen.host, options.listen.port)?;
         let address = clients.local_addr().map_err(StartError::Thread)?;
         self.listens_on(address);
@@ -178,27 +176,8 @@ impl Server {
             Some(_) => info!("TLS required for client connections"),
             None => {}
         }
-        let route_address = routes.as_ref().and_then(|listener| listener.local_addr().ok());
-        if let (Some(address), Some(cluster)) = (route_address, self.router().cluster()) {
-            info!("Cluster name is {}", cluster.name());
-            if options.cluster.name.is_none() {
-                warn!("Cluster name was dynamically generated, consider setting one");
-            }
-            info!("Listening for route connections on {}", shown(options.cluster.host(), address.port()));
-            self.listens_for_routes_on(address);
-        }
-        let leafnode_address = leafnodes.as_ref().and_then(|listener| listener.local_addr().ok());
-        if let Some(address) = leafnode_address {
-            info!(
-                "Listening for leafnode connections on {}",
-                shown(options.leafnodes.host(), address.port())
-            );
-            self.listens_for_leafnodes_on(address);
-        }
-        let links = Sockets::open(&options.mesh)?;
-        if let Some(links) = &links {
-            mesh::thread::announce(self, &options.mesh, links);
-        }
+        let (route_address, leafnode_address) = others.announce(self, options);
+        let Others { routes, leafnodes, links } = others;
         let pid = PidFile::write(options.files.pid.as_deref())?;
         let ports = Ports {
             clients: address,
@@ -249,6 +228,47 @@ impl Server {
             orders,
             control,
         })
+    }
+}
+
+/// Where other servers, leafnodes and peers are listened for.
+struct Others {
+    routes: Option<TcpListener>,
+    leafnodes: Option<TcpListener>,
+    links: Option<Sockets>,
+}
+
+impl Others {
+    fn bind(options: &Options) -> Result<Self, StartError> {
+        let Options { cluster, leafnodes, mesh, .. } = options;
+        Ok(Self {
+            routes: cluster.port.map(|port| bind(cluster.host(), port)).transpose()?,
+            leafnodes: leafnodes.port.map(|port| bind(leafnodes.host(), port)).transpose()?,
+            links: Sockets::open(mesh)?,
+        })
+    }
+
+    /// Says where, in the log and to those who are there; where other servers and leafnodes are listened for.
+    fn announce(&self, server: &Arc<Server>, options: &Options) -> (Option<SocketAddr>, Option<SocketAddr>) {
+        let address = |listener: &Option<TcpListener>| listener.as_ref()?.local_addr().ok();
+        let (routes, leafnodes) = (address(&self.routes), address(&self.leafnodes));
+        if let (Some(address), Some(cluster)) = (routes, server.router().cluster()) {
+            info!("Cluster name is {}", cluster.name());
+            if options.cluster.name.is_none() && !options.mesh.is_on() {
+                warn!("Cluster name was dynamically generated, consider setting one");
+            }
+            info!("Listening for route connections on {}", shown(options.cluster.host(), address.port()));
+            server.listens_for_routes_on(address);
+        }
+        if let Some(address) = leafnodes {
+            let shown = shown(options.leafnodes.host(), address.port());
+            info!("Listening for leafnode connections on {shown}");
+            server.listens_for_leafnodes_on(address);
+        }
+        if let Some(links) = &self.links {
+            mesh::thread::announce(server, &options.mesh, links);
+        }
+        (routes, leafnodes)
     }
 }
 

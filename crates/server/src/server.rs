@@ -42,8 +42,8 @@ pub struct Server {
     router: Arc<Router>,
     /// The worker of everything that runs outside the shards.
     driven: Arc<Mutex<Worker>>,
-    started: Instant,
-    started_at: Timestamp,
+    /// When it was made, by the clock that runs and by the one on the wall.
+    started: (Instant, Timestamp),
     /// When the options were last read.
     configured_at: RwLock<Timestamp>,
     /// Where new options come from.
@@ -109,7 +109,7 @@ impl Server {
             limits: options.limits.clone(),
             entrance: Entrance::default(),
             seed: chance.unwrap_or_else(|| RandomState::new().hash_one(&id)),
-            max_ended: options.max_closed_clients,
+            max_ended: options.monitor.max_closed_clients,
             cluster: cluster::settings(&options, &id),
             leaves: leafnode::settings(&options, &id),
         });
@@ -126,8 +126,7 @@ impl Server {
             id,
             name,
             router,
-            started: clock::now(),
-            started_at: Timestamp::now(),
+            started: (clock::now(), Timestamp::now()),
             configured_at: RwLock::new(Timestamp::now()),
             source: OnceLock::new(),
             reloading: tokio::sync::Mutex::new(()),
@@ -207,17 +206,18 @@ impl Server {
     /// When the server was made.
     #[must_use]
     pub const fn started(&self) -> Instant {
-        self.started
+        self.started.0
     }
 
     pub(crate) const fn started_at(&self) -> Timestamp {
-        self.started_at
+        self.started.1
     }
 
     /// A moment of the server's own clock as a time of day.
     pub(crate) fn time_of(&self, at: Instant) -> Timestamp {
-        let since = at.saturating_duration_since(self.started);
-        self.started_at.saturating_add(since).unwrap_or(self.started_at)
+        let (started, started_at) = self.started;
+        let since = at.saturating_duration_since(started);
+        started_at.saturating_add(since).unwrap_or(started_at)
     }
 
     pub(crate) fn count_request(&self, path: &'static str) {

@@ -92,8 +92,11 @@ pub fn read_or_make(path: &Path) -> Result<KeyPair, KeyFileError> {
 /// It cannot be written, or is there already.
 pub fn write(path: &Path, text: &str) -> Result<(), KeyFileError> {
     let refuse = |source| KeyFileError::File { path: path.to_owned(), source };
+    // Nobody else's, whoever else does this just now.
+    let mut random = [0; 8];
+    ring::default_provider().secure_random.fill(&mut random).map_err(|_| KeyFileError::Random)?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.new", std::process::id()));
+    name.push(format!(".{}.new", u64::from_le_bytes(random)));
     let beside = path.with_file_name(name);
     let made = put(&beside, text).and_then(|()| fs::hard_link(&beside, path));
     // Whether or not it has another name now.

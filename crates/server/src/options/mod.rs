@@ -69,8 +69,6 @@ pub struct Options {
     pub files: ProcessFiles,
     /// Threads that move clients' messages; zero for one for each processor.
     pub shards: usize,
-    /// Ended connections that monitoring remembers.
-    pub max_closed_clients: usize,
     /// The configuration file that was read.
     pub config: Option<ConfigFile>,
 }
@@ -130,7 +128,7 @@ pub struct LogOptions {
 }
 
 /// Where monitoring is served.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MonitorOptions {
     /// Without TLS.
     pub http: Option<Address>,
@@ -138,6 +136,14 @@ pub struct MonitorOptions {
     pub https: Option<Address>,
     /// The path that all paths are below; empty for none.
     pub base_path: String,
+    /// Ended connections that it remembers.
+    pub max_closed_clients: usize,
+}
+
+impl Default for MonitorOptions {
+    fn default() -> Self {
+        Self { http: None, https: None, base_path: String::new(), max_closed_clients: 10_000 }
+    }
 }
 
 impl MonitorOptions {
@@ -248,7 +254,6 @@ impl Default for Options {
             mesh: MeshOptions::default(),
             files: ProcessFiles::default(),
             shards: 0,
-            max_closed_clients: 10_000,
             config: None,
         }
     }

@@ -486,9 +486,9 @@ static TABLE: &[OptionSpec] = &[
         put(&mut o.limits.max_pending, v.within(1, i64::MAX).map(|n| n as usize))
     }),
     spec(&["max_closed_clients"], "Ended connections that monitoring remembers.", "10000", "1000", |o, v| {
-        put(&mut o.max_closed_clients, v.size())
+        put(&mut o.monitor.max_closed_clients, v.size())
     })
-    .restart(|o| o.max_closed_clients.to_string()),
+    .restart(|o| o.monitor.max_closed_clients.to_string()),
     spec(&["ping_interval"], "Time between PINGs.", "2m", "\"30s\"", |o, v| {
         put(&mut o.limits.ping_interval, positive(v))
     }),
