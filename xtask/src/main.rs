@@ -25,6 +25,7 @@ const USAGE: &str = "cargo xtask <verb>
   sim [--seed N] [--count N]    meshes in a time of their own, with what must hold in each; one seed, or so many
   fuzz [target] [--seconds N]   coverage-guided fuzzing of the parsers; without a target, of each
   bench [--quick] [--only W]    server CPU per message against a real nats-server; writes docs/bench/
+  bench --links                 what links cost, beside TCP with TLS; writes docs/bench/links.md
   bench --icount [--record]     instructions per message of the core, compared with what is recorded in docs/bench/
   docs [--check]                tables of options in docs/
   proto [--check]               the messages in proto/ as Rust

@@ -36,7 +36,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "midge-identity",
         ],
     ),
-    ("xtask", &["midge-server", "midge-testkit"]),
+    ("xtask", &["midge-server", "midge-testkit", "midge-link", "midge-identity"]),
 ];
 
 /// Crates without I/O, clock or threads; each has a clippy.toml that says so to the compiler.

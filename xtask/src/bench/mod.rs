@@ -9,6 +9,7 @@ mod crowd;
 mod dialect;
 mod icount;
 mod latency;
+mod links;
 mod memory;
 mod picture;
 mod report;
@@ -49,6 +50,8 @@ const QUICK: Effort = Effort { rounds: 1, seconds: 0.6, smaller: 5 };
 const FEW: usize = 3;
 /// Those who are no judges take part in every so many rounds.
 const SELDOM: usize = 3;
+/// What ours is called.
+const MIDGED: &str = "midged";
 /// Whom ratios are to: the better of them.
 const JUDGES: [&str; 2] = ["nats-server 2.15.", "nats-server 2.9."];
 
@@ -82,6 +85,9 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     if has("--icount") {
         return icount::run(has("--record"));
+    }
+    if has("--links") {
+        return links::run();
     }
     if has("--report") {
         return report::write(&report::here()?, Vec::new(), None);
@@ -140,7 +146,7 @@ fn kinds(against: Option<&str>, quick: bool) -> Outcome<Vec<Kind>> {
     if others.is_empty() {
         return Err(format!("no server is called {}", against.unwrap_or_default()));
     }
-    let ours = nats("midged".to_owned(), root().join("target/release/midged"));
+    let ours = nats(MIDGED.to_owned(), root().join("target/release/midged"));
     Ok([ours].into_iter().chain(others).collect())
 }
 

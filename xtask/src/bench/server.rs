@@ -15,6 +15,7 @@ use midge_testkit::tls::Authority;
 use rustix::thread::CpuSet;
 use rustls::ClientConfig;
 
+use super::MIDGED;
 use super::dialect::{Dialect, Wanted};
 use crate::sh::Outcome;
 
@@ -40,6 +41,8 @@ pub(crate) enum Setup {
     Tls,
     /// Two servers of a cluster: whoever subscribes does it on the second.
     Routed,
+    /// The same over something encrypted in between: a link of midge, or a route of nats-server with TLS.
+    Linked,
 }
 
 /// Keeps the servers' processor from sleeping. Dropped, it ends.
@@ -123,6 +126,31 @@ impl Server {
                     |routes: &str| format!("cluster {{ name: bench, listen: \"127.0.0.1:-1\", {routes} }}");
                 let first = Process::with_config(&kind.program, &config(""));
                 let routes = format!("routes: [\"nats-route://127.0.0.1:{}\"]", first.route_port());
+                second = Some(Process::with_config(&kind.program, &config(&routes)));
+                Running::Nats(first)
+            }
+            (Dialect::Nats, Setup::Linked) if kind.name == MIDGED => {
+                let first = Process::with_config(
+                    &kind.program,
+                    "mesh { listen: \"udp://127.0.0.1:-1\", allow: any }",
+                );
+                let peer = format!("{}@udp://127.0.0.1:{}", first.peer_id(), first.link_port());
+                let config = format!("mesh {{ peers: [\"{peer}\"] }}");
+                second = Some(Process::with_config(&kind.program, &config));
+                Running::Nats(first)
+            }
+            (Dialect::Nats, Setup::Linked) => {
+                let authority = Authority::new();
+                let identity = authority.member("server");
+                let (certificate, key, trusted) = (&identity.certificate, &identity.key, authority.file());
+                let tls = format!(
+                    "tls {{ cert_file: \"{certificate}\", key_file: \"{key}\", ca_file: \"{trusted}\", timeout: 5 }}"
+                );
+                let config = |routes: &str| {
+                    format!("cluster {{ name: bench, listen: \"127.0.0.1:-1\"\n{routes}\n{tls} }}")
+                };
+                let first = Process::with_config(&kind.program, &config(""));
+                let routes = format!("routes: [\"nats-route://localhost:{}\"]", first.route_port());
                 second = Some(Process::with_config(&kind.program, &config(&routes)));
                 Running::Nats(first)
             }

@@ -128,6 +128,10 @@ const fn routed(figures: &'static [Figure], traffic: Traffic) -> Workload {
     all_rounds(figures, Job::Traffic(Traffic { setup: Setup::Routed, ..traffic }))
 }
 
+const fn linked(figures: &'static [Figure], traffic: Traffic) -> Workload {
+    all_rounds(figures, Job::Traffic(Traffic { setup: Setup::Linked, ..traffic }))
+}
+
 const MANY_RECEIVE: Traffic =
     Traffic { message: |_, _| Said::new("bench.a", 128), receivers: 100, copies: 100, rate: 8000, ..PLAIN };
 
@@ -138,7 +142,7 @@ pub(crate) const NOBODY: Traffic = Traffic { receivers: 0, copies: 0, rate: 1_50
 pub(crate) const ONE_TO_HUNDRED: Traffic = MANY_RECEIVE;
 
 /// Rates are below what the slower NATS server can do on one core, so that all are offered the same.
-pub(crate) const WORKLOADS: [Workload; 33] = [
+pub(crate) const WORKLOADS: [Workload; 35] = [
     traffic(&[cost("W1", "publish 16 B, nobody listens", MESSAGE, 0.3, 0.2)], NOBODY, true),
     traffic(
         &[cost(
@@ -335,6 +339,14 @@ pub(crate) const WORKLOADS: [Workload; 33] = [
     routed(
         &[cost("W16 1:100", "1:100, 128 B, by a route; both servers", DELIVERY, 0.5, 0.35)],
         MANY_RECEIVE,
+    ),
+    linked(
+        &[cost("L1", "1:1, 16 B, by a link (nats-server: by a route with TLS); both servers", MESSAGE, 1.0, 0.5)],
+        Traffic { rate: 200_000, ..PLAIN },
+    ),
+    linked(
+        &[cost("L2", "1:1, 1 KiB, the same", MESSAGE, 1.0, 0.5)],
+        Traffic { message: |_, _| Said::new("bench.a", 1024), rate: 50_000, ..PLAIN },
     ),
     all_rounds(
         &[cost("W18", "1:1, 1 KiB, TLS", MESSAGE, 0.7, 0.5)],

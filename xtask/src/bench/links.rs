@@ -1,0 +1,264 @@
+//! What links cost: bytes beside TCP with TLS, handshakes, and memory while nothing happens. Written to
+//! `docs/bench/links.md`.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use midge_identity::{KeyPair, PeerId};
+use midge_link::{Anybody, IncomingStream, Link, LinkConfig, LinkEvent, LinkTable, UdpPath};
+use midge_testkit::process::Process;
+use midge_testkit::tls::Authority;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use crate::sh::{self, Outcome, cargo, cmd, root};
+
+/// Bytes in one direction by one stream, and how many are written at once.
+const MUCH: usize = 512 << 20;
+const PIECE: usize = 64 << 10;
+const ROUNDS: usize = 7;
+/// Peers that link to one server.
+const PEERS: usize = 1000;
+const PROTOCOL: &str = "bench/1";
+
+pub(super) fn run() -> Outcome {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(2).enable_all().build().map_err(|error| error.to_string())?;
+    let (mut links, mut tls) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        // Which is first changes.
+        for first in [round % 2 == 0, round % 2 != 0] {
+            let figure = if first { runtime.block_on(link())? } else { runtime.block_on(tcp())? };
+            eprintln!("{} {figure:?}", if first { "link" } else { "TCP with TLS" });
+            if first { links.push(figure) } else { tls.push(figure) }
+        }
+    }
+    sh::run(&mut cargo(&["build", "--quiet", "--release", "--package", "midged"]))?;
+    let (handshake, memory) = runtime.block_on(peers())?;
+    let (link, tcp) = (median(&links), median(&tls));
+    let text = format!(
+        "# Links, measured\n\n\
+         Made by `cargo xtask bench --links`: {}.\n\n\
+         | | a link | TCP with TLS 1.3 (AES-128) | ratio |\n|---|---|---|---|\n\
+         | MB/s, one stream, one direction, both ends in one process with two threads | {:.0} | {:.0} | {:.2} |\n\
+         | processor seconds for each GB, both ends | {:.2} | {:.2} | {:.2} |\n\n\
+         Medians of {ROUNDS} rounds of {} MB, taking turns. A datagram on this path has 1452 bytes at most; the cost is for each datagram.\n\n\
+         | {PEERS} peers that link to one `midged` | |\n|---|---|\n\
+         | processor time of `midged` for each: handshake, log line | {:.0} µs |\n\
+         | memory of `midged` for each idle link | {:.1} KiB |\n\n\
+         Messages over a link beside nats-server's route with TLS: rows L1 and L2 in [the table](README.md).\n",
+        machine()?,
+        link.0,
+        tcp.0,
+        link.0 / tcp.0,
+        link.1,
+        tcp.1,
+        link.1 / tcp.1,
+        MUCH >> 20,
+        handshake / 1000.0,
+        memory / 1024.0
+    );
+    print!("{text}");
+    let path = root().join("docs/bench/links.md");
+    fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// What it was measured on.
+fn machine() -> Outcome<String> {
+    let commit = sh::read(&mut cmd("git", &["rev-parse", "--short", "HEAD"]))?;
+    let kernel = sh::read(&mut cmd("uname", &["-sr"]))?;
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("an unknown processor", |(_, model)| model);
+    let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let date = sh::read(&mut cmd("date", &["+%F"]))?;
+    Ok(format!(
+        "commit {}, release build, {count} processors, {model}; {}; {}",
+        commit.trim(),
+        kernel.trim(),
+        date.trim()
+    ))
+}
+
+/// MB/s, and processor seconds for each GB.
+type Figure = (f64, f64);
+
+fn median(figures: &[Figure]) -> Figure {
+    let middle = |pick: fn(&Figure) -> f64| {
+        let mut all: Vec<f64> = figures.iter().map(pick).collect();
+        all.sort_by(f64::total_cmp);
+        all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
+    };
+    (middle(|figure| figure.0), middle(|figure| figure.1))
+}
+
+/// Nanoseconds of processor time that a process has had.
+fn cpu_of(pid: &str) -> Outcome<f64> {
+    let path = format!("/proc/{pid}/task");
+    let tasks = fs::read_dir(&path).map_err(|error| format!("{path}: {error}"))?;
+    let of = |task: fs::DirEntry| {
+        let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<f64>().ok()
+    };
+    Ok(tasks.flatten().filter_map(of).sum())
+}
+
+fn memory_of(pid: u32) -> Outcome<f64> {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+    let line = text.lines().find(|line| line.starts_with("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
+    kib.map(|kib| kib * 1024.0).ok_or_else(|| format!("{path} has no VmRSS"))
+}
+
+/// Sends from one to the other, and says what that took.
+async fn transfer(
+    mut from: impl AsyncWrite + Unpin + Send + 'static,
+    mut to: impl AsyncRead + Unpin,
+) -> Outcome<Figure> {
+    let (begin, cpu) = (Instant::now(), cpu_of("self")?);
+    let sending = tokio::spawn(async move {
+        let piece = vec![7; PIECE];
+        for _ in 0..MUCH / PIECE {
+            from.write_all(&piece).await?;
+        }
+        from.shutdown().await?;
+        // Closed with something unread, it would be reset.
+        Ok::<_, std::io::Error>(from)
+    });
+    let (mut room, mut got) = (vec![0; 4 * PIECE], 0);
+    while got < MUCH {
+        match to.read(&mut room).await.map_err(|error| error.to_string())? {
+            0 => return Err(format!("it ends after {got} bytes")),
+            more => got += more,
+        }
+    }
+    let (time, cpu) = (begin.elapsed().as_secs_f64(), cpu_of("self")? - cpu);
+    // It may be told of the other side's end before its own.
+    drop(sending.await);
+    let bytes = MUCH as f64;
+    Ok((bytes / 1e6 / time, cpu / bytes))
+}
+
+struct Peer {
+    table: LinkTable,
+    events: midge_link::LinkEvents,
+    streams: mpsc::Receiver<IncomingStream>,
+    address: String,
+}
+
+fn peer(seed: u64) -> Outcome<Peer> {
+    let mut bytes = [9; 32];
+    bytes.iter_mut().zip(seed.to_le_bytes()).for_each(|(to, from)| *to = from);
+    let key = KeyPair::from_seed(&bytes).map_err(|error| error.to_string())?;
+    let (table, events, streams) =
+        LinkTable::new(key, Arc::new(Anybody), LinkConfig::default()).map_err(|error| error.to_string())?;
+    let any = "127.0.0.1:0".parse().map_err(|error| format!("{error}"))?;
+    let path = UdpPath::bind(any).map_err(|error| error.to_string())?;
+    let address = format!("udp://{}", midge_link::PacketPath::local_address(&*path));
+    table.add_path(path).map_err(|error| error.to_string())?;
+    table.serve(PROTOCOL);
+    Ok(Peer { table, events, streams, address })
+}
+
+async fn up(peer: &mut Peer) -> Outcome<Link> {
+    loop {
+        match peer.events.next().await {
+            Some(LinkEvent::Up(link)) => return Ok(link),
+            Some(_) => {}
+            None => return Err("no link".to_owned()),
+        }
+    }
+}
+
+async fn link() -> Outcome<Figure> {
+    let (mut one, mut other) = (peer(1)?, peer(2)?);
+    let there = other.address.parse().map_err(|error| format!("{error}"))?;
+    one.table.want(other.table.peer(), vec![there]);
+    let link = up(&mut one).await?;
+    let mut out = link.open(PROTOCOL).await.map_err(|error| error.to_string())?;
+    out.write_all(b"!").await.map_err(|error| error.to_string())?;
+    let mut incoming = other.streams.recv().await.ok_or("no stream")?.stream;
+    let _ = incoming.read_u8().await;
+    let figure = transfer(out, incoming).await;
+    one.table.close().await;
+    other.table.close().await;
+    figure
+}
+
+async fn tcp() -> Outcome<Figure> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let authority = Authority::new();
+    let identity = authority.member("server");
+    let mut provider = ring::default_provider();
+    provider.cipher_suites = vec![ring::cipher_suite::TLS13_AES_128_GCM_SHA256];
+    let provider = Arc::new(provider);
+    let read = |path: &str| fs::read(path).map_err(|error| format!("{path}: {error}"));
+    let chain =
+        vec![CertificateDer::from_pem_slice(&read(&identity.certificate)?).map_err(|error| text(&error))?];
+    let key = PrivateKeyDer::from_pem_slice(&read(&identity.key)?).map_err(|error| text(&error))?;
+    let config = rustls::ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| text(&error))?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|error| text(&error))?;
+    let mut roots = rustls::RootCertStore::empty();
+    let trusted = CertificateDer::from_pem_slice(&read(&authority.file())?).map_err(|error| text(&error))?;
+    roots.add(trusted).map_err(|error| text(&error))?;
+    let trust = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| text(&error))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|error| text(&error))?;
+    let address = listener.local_addr().map_err(|error| text(&error))?;
+    let accepting = tokio::spawn(async move {
+        let (socket, _) = listener.accept().await?;
+        TlsAcceptor::from(Arc::new(config)).accept(socket).await
+    });
+    let socket = TcpStream::connect(address).await.map_err(|error| text(&error))?;
+    let name = ServerName::try_from("localhost").map_err(|error| text(&error))?;
+    let out =
+        TlsConnector::from(Arc::new(trust)).connect(name, socket).await.map_err(|error| text(&error))?;
+    let incoming = accepting.await.map_err(|error| text(&error))?.map_err(|error| text(&error))?;
+    transfer(out, incoming).await
+}
+
+/// Nanoseconds of midged's processor time for each peer that links to it, and bytes for each that is there.
+async fn peers() -> Outcome<(f64, f64)> {
+    midge_testkit::process::many_files();
+    let config = "mesh { listen: \"udp://127.0.0.1:-1\", allow: any }";
+    let server = Process::with_config(&root().join("target/release/midged"), config);
+    let id: PeerId = server.peer_id().parse().map_err(|error| format!("{error}"))?;
+    let place = format!("udp://127.0.0.1:{}", server.link_port());
+    // Later links cost what those do that are not the first.
+    let mut first = peer(1000)?;
+    first.table.want(id, vec![place.parse().map_err(|error| format!("{error}"))?]);
+    up(&mut first).await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (cpu, memory) = (cpu_of(&server.pid().to_string())?, memory_of(server.pid())?);
+    let mut all = Vec::new();
+    let mut number = 2000;
+    while all.len() < PEERS {
+        number += 1;
+        let mut one = peer(number)?;
+        // The others' routes would be opened by the server, again and again, for nobody takes them here.
+        if one.table.peer() > id {
+            continue;
+        }
+        one.table.want(id, vec![place.parse().map_err(|error| format!("{error}"))?]);
+        up(&mut one).await?;
+        all.push(one);
+    }
+    let handshakes = cpu_of(&server.pid().to_string())? - cpu;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let grown = memory_of(server.pid())? - memory;
+    Ok((handshakes / PEERS as f64, grown / PEERS as f64))
+}
