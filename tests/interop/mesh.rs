@@ -9,7 +9,7 @@ use std::time::Duration;
 use midge::identity::{KeyPair, NkeyKind, PeerId};
 use midge::link::{Anybody, Link, LinkConfig, LinkEvent, LinkEvents, LinkStream, LinkTable, UdpPath};
 use midge::mesh::{CLIENT_PROTOCOL, LEAF_PROTOCOL, ROUTER_PROTOCOL, new_key};
-use midge_testkit::process::{Process, nats_servers};
+use midge_testkit::process::{Process, nats_servers, program};
 use midge_testkit::raw::Raw;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -251,6 +251,62 @@ async fn a_route_is_opened_by_whoever_comes_first() {
     let link = later.link(&server).await.unwrap();
     let mut stream = link.open(ROUTER_PROTOCOL).await.unwrap();
     assert!(timeout(BOUND, stream.read_u8()).await.unwrap().is_err());
+}
+
+/// A peer in Go, with quic-go.
+fn go_peer(arguments: &[&str]) -> Command {
+    let mut command = Command::new(program("PEER_GO"));
+    command.args(arguments);
+    command
+}
+
+fn hex(bytes: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(bytes)
+}
+
+/// quic-go and Go's own TLS link to midged, and talk to it as a client.
+#[test]
+fn a_peer_in_go_links_and_is_known() {
+    let key = new_key().unwrap();
+    let server = listening("", &key.peer_id().to_string());
+    let expected: PeerId = server.peer_id().parse().unwrap();
+    let address = format!("127.0.0.1:{}", server.link_port());
+    let dial = |key: &KeyPair, expected: &PeerId| {
+        go_peer(&["dial", &hex(key.seed()), &address, &hex(expected.key().as_bytes())]).output().unwrap()
+    };
+    let output = dial(&key, &expected);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "INFO true PONG\n", "{output:?}");
+    server.wait_for_line(&format!("Link up: peer {}", key.peer_id()));
+    // It expects somebody, too; and who is not named is refused.
+    let other = new_key().unwrap();
+    let output = dial(&key, &other.peer_id());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("another peer than expected"), "{output:?}");
+    let output = dial(&other, &expected);
+    assert!(!output.status.success(), "{output:?}");
+    server.wait_for_line(&format!("Link refused: peer {}", other.peer_id()));
+}
+
+/// midged dials quic-go, proves who it is, and opens its route if it comes first.
+#[test]
+fn a_peer_in_go_is_dialled() {
+    use std::io::BufRead;
+    let (mut ours, mut theirs) = (new_key().unwrap(), new_key().unwrap());
+    if ours.peer_id() > theirs.peer_id() {
+        std::mem::swap(&mut ours, &mut theirs);
+    }
+    let mut peer =
+        go_peer(&["listen", &hex(theirs.seed())]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufReader::new(peer.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let address = lines.next().unwrap().replace("address ", "");
+    let folder = midge_testkit::process::Folder::new("go");
+    let key = folder.file("peer.key", &midge::identity::pem::private(&ours));
+    let config = format!("mesh {{ key: \"{key}\", peers: [\"{}@udp://{address}\"] }}", theirs.peer_id());
+    let server = Process::with_config(&midged(), &config);
+    assert_eq!(server.peer_id(), ours.peer_id().to_string());
+    assert_eq!(lines.next().unwrap(), format!("peer {}", hex(ours.public().as_bytes())));
+    assert_eq!(lines.next().unwrap(), "stream nats.io/2/router");
+    server.wait_for_line(&format!("Link up: peer {}", theirs.peer_id()));
+    assert!(peer.wait().unwrap().success());
 }
 
 /// Stock servers see a cluster, whichever of its members meet by links as well: here one that they know and one that they

@@ -73,7 +73,7 @@ fn tests(peers: &Peers, midged: &Path, filter: &[&str], sessions: &str, seed: Op
     // Clusters are tried with all of them, oldest first.
     let all: Vec<String> = peers.servers.iter().map(|(_, path)| path.display().to_string()).collect();
     runner.env("NATS_SERVERS", all.join(":"));
-    runner.env("PEER_CHROMIUM", &peers.chromium);
+    runner.env("PEER_CHROMIUM", &peers.chromium).env("PEER_GO", &peers.go);
     runner.env("PEER_PYTHON", &peers.python).env("PEER_NODE", &peers.node).env("MIDGE_SESSIONS", sessions);
     if let Some(seed) = seed {
         runner.env("MIDGE_SEED", seed);

@@ -11,6 +11,20 @@ use crate::sh::{self, Outcome, cmd, root};
 
 /// Debian's suites, and what the version of nats-server there begins with.
 const SERVERS: [(&str, &str); 3] = [("bookworm", "2.9.10"), ("trixie", "2.10."), ("sid", "2.15.")];
+/// Go and quic-go: the suite, and the packages that the peer is built with.
+const GO: (&str, &[&str]) = (
+    "bookworm",
+    &[
+        "golang-1.19-go",
+        "golang-1.19-src",
+        "golang-github-lucas-clemente-quic-go-dev",
+        "golang-github-marten-seemann-qtls-go1-19-dev",
+        "golang-golang-x-crypto-dev",
+        "golang-golang-x-exp-dev",
+        "golang-golang-x-net-dev",
+        "golang-golang-x-sys-dev",
+    ],
+);
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Where everything is.
@@ -22,6 +36,8 @@ pub(crate) struct Peers {
     pub(crate) python: PathBuf,
     /// A folder with node_modules.
     pub(crate) node: PathBuf,
+    /// A peer in Go.
+    pub(crate) go: PathBuf,
     /// A browser.
     pub(crate) chromium: PathBuf,
 }
@@ -54,6 +70,7 @@ pub(crate) fn run() -> Outcome {
     );
     let browser = sh::read(&mut cmd(&peers.chromium.display().to_string(), &["--version"]))?;
     println!("{}: {}", browser.trim(), peers.chromium.display());
+    println!("quic-go 0.29.0, a peer built with it: {}", peers.go.display());
     println!("async-nats {}: a dependency of the tests", async_nats_version()?);
     Ok(())
 }
@@ -82,7 +99,13 @@ pub(crate) fn fetch() -> Outcome<Peers> {
                 .map_err(|why| format!("nats-server {begins} of Debian's {suite}: {why}"))?,
         );
     }
-    Ok(Peers { servers, python: python(&folder)?, node: node(&folder)?, chromium: chromium()? })
+    Ok(Peers {
+        servers,
+        python: python(&folder)?,
+        node: node(&folder)?,
+        go: go(&folder)?,
+        chromium: chromium()?,
+    })
 }
 
 /// The address of the Debian mirror that this system uses.
@@ -208,6 +231,23 @@ fn node(folder: &Path) -> Outcome<PathBuf> {
         mark_current(&home, &wanted)?;
     }
     Ok(home)
+}
+
+/// A peer in Go, with quic-go: Go and its packages as Debian has them, and our program built with them.
+fn go(folder: &Path) -> Outcome<PathBuf> {
+    let home = folder.join("go");
+    let wanted = root().join("tests/interop/go/peer.go");
+    let program = home.join("peer");
+    if !is_current(&home, &wanted) {
+        download(&home, GO.0, GO.1).map_err(|why| format!("Go of Debian's {}: {why}", GO.0))?;
+        let go = home.join("root/usr/lib/go-1.19");
+        let built = program.display().to_string();
+        let mut build = cmd(&go.join("bin/go").display().to_string(), &["build", "-o", &built]);
+        build.arg(&wanted).env("GOROOT", &go).env("GOPATH", home.join("root/usr/share/gocode"));
+        sh::read(build.env("GO111MODULE", "off").env("GOCACHE", home.join("cache")).env("GOFLAGS", ""))?;
+        mark_current(&home, &wanted)?;
+    }
+    Ok(program)
 }
 
 /// Whether what was installed is what is wanted now.

@@ -331,3 +331,53 @@ fn headers_are_what_they_were() {
 
 const HEADERS_SIGNATURE: &str =
     "xABNi55t-bxhFVkclRW7VWhmTUXJIKoAstNrIAuxH4OC46ULLT_tPckE0iFCMtWCkFgDApBk4u7JPC2dR5rGAA";
+
+/// A hostile NATS server chooses what its clients sign. By the hash of a record, it would have a forged message of the
+/// victim; by a certificate's key, the victim's place on every link. Neither is signed, and what is signed at all is
+/// not signed by the key that counts.
+#[test]
+fn a_hostile_server_gains_nothing_from_a_login() {
+    use midge_identity::challenge::{self, NonceError};
+    use sha2::Digest;
+    let victim = key();
+    let inner = PubMessageInner {
+        data: b"pay the forger".to_vec(),
+        channel: CHANNEL.to_owned(),
+        timestamp: Some(midge_identity::proto::signed::Timestamp { seconds: 1_700_000_000, nanos: 0 }),
+    };
+    // A hash whose bytes are text, as a patient forger finds one: for SHA-1 in no time.
+    let forged = (0..u32::MAX).find_map(|n| {
+        let mut inner = inner.clone();
+        inner.timestamp.as_mut().unwrap().nanos = (n % 1_000_000_000) as i32;
+        let data = inner.encode_to_vec();
+        let hash = sha1::Sha1::digest(&data).to_vec();
+        let text = String::from_utf8(hash).ok()?;
+        text.chars().all(|letter| letter != '\0').then_some((data, text))
+    });
+    let (data, nonce) = forged.unwrap();
+    assert_eq!(challenge::sign(&victim, &nonce), Err(NonceError::Length(20)));
+    assert_eq!(challenge::sign(&victim.login_key(), &nonce), Err(NonceError::Length(20)));
+    // Had a client signed whatever it is given, with the key that logs in: it is nobody's signature on a channel.
+    let sig_data = victim.login_key().sign(nonce.as_bytes()).to_vec();
+    let signature = midge_identity::proto::signed::Signature {
+        pub_key: Vec::new(),
+        hash_type: HashType::Sha1.into(),
+        sig_data,
+    };
+    let record = SignedMsg { from_peer_id: victim.peer_id().to_string(), signature: Some(signature), data }
+        .encode_to_vec();
+    let mut receiver = Receiver::new(Rules { sha1: true, ..Rules::default() });
+    assert_eq!(
+        receiver.open_record(&record, CHANNEL, then()),
+        Err(SignedError::Signature(SignatureError::Mismatch))
+    );
+    // With the key itself it would have been believed: that is why it logs in nowhere.
+    let mut outer = SignedMsg::decode(record.as_slice()).unwrap();
+    outer.signature.as_mut().unwrap().sig_data = victim.sign(nonce.as_bytes()).to_vec();
+    assert!(receiver.open_record(&outer.encode_to_vec(), CHANNEL, then()).is_ok());
+    for nonce in
+        ["libp2p-tls-handshake:0*0\u{5}\u{6}\u{3}+ep\u{3}!\0", &"A".repeat(32), "midge signed headers v1\0"]
+    {
+        assert!(challenge::sign(&victim.login_key(), nonce).is_err(), "{nonce:?}");
+    }
+}
