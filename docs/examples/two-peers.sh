@@ -87,13 +87,18 @@ for server in "$a" "$b"; do
 done
 echo "answered: 5"
 
-# Straight over a link, without a server in between, for a peer that is allowed.
+# Straight over a link: a key that nobody named is refused.
 "$bin/midge" key new c.key >id_c
 if "$bin/midge" request --key c.key --peer "$id_a@udp://127.0.0.1:$links_a" --timeout 2 sum "2+3" 2>refused; then
     fail "a key that nobody knows got in"
 fi
 until_said a.log "Link refused: peer $(cat id_c)"
 echo "refused: $(cat id_c)"
+
+# One that is named gets in, and is a client of the peer, without a server in between.
+answer=$("$bin/midge" request --key b.key --peer "$id_a@udp://127.0.0.1:$links_a" sum "2+3")
+[ "$answer" = 5 ] || fail "over a link, the answer is '$answer'"
+echo "over a link: 5"
 
 # One is killed, and comes back.
 kill -9 "$pid_b"

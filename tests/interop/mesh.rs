@@ -9,7 +9,7 @@ use std::time::Duration;
 use midge::identity::{KeyPair, NkeyKind, PeerId};
 use midge::link::{Anybody, Link, LinkConfig, LinkEvent, LinkEvents, LinkStream, LinkTable, UdpPath};
 use midge::mesh::{CLIENT_PROTOCOL, LEAF_PROTOCOL, ROUTER_PROTOCOL, new_key};
-use midge_testkit::process::{Process, nats_servers, program};
+use midge_testkit::process::{Folder, Process, nats_servers, program};
 use midge_testkit::raw::Raw;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -61,7 +61,10 @@ struct Stranger {
 
 impl Stranger {
     fn new() -> Self {
-        let key = new_key().unwrap();
+        Self::with(new_key().unwrap())
+    }
+
+    fn with(key: KeyPair) -> Self {
         let (table, events, streams) =
             LinkTable::new(key.clone(), Arc::new(Anybody), LinkConfig::default()).unwrap();
         table.add_path(UdpPath::bind("127.0.0.1:0".parse().unwrap()).unwrap()).unwrap();
@@ -70,14 +73,19 @@ impl Stranger {
         Self { table, events, key }
     }
 
-    /// One whose id comes before that of the other, or after it: who comes first opens routes.
-    fn beside(other: PeerId, before: bool) -> Self {
-        loop {
-            let stranger = Self::new();
-            if (stranger.table.peer() < other) == before {
-                return stranger;
-            }
+    /// A server that lets it link, and whose id comes before its own or after it: who comes first opens routes.
+    fn beside(more: &str, server_first: bool) -> (Self, Process, Folder) {
+        let (mut one, mut other) = (new_key().unwrap(), new_key().unwrap());
+        if (one.peer_id() < other.peer_id()) != server_first {
+            std::mem::swap(&mut one, &mut other);
         }
+        let folder = Folder::new("mesh");
+        let key = folder.file("peer.key", &midge::identity::pem::private(&one));
+        let config = format!(
+            "{more}\nmesh {{ key: \"{key}\", listen: \"udp://127.0.0.1:-1\", allow: [\"{}\"] }}",
+            other.peer_id()
+        );
+        (Self::with(other), Process::with_config(&midged(), &config), folder)
     }
 
     async fn link(&mut self, server: &Process) -> Result<Link, String> {
@@ -202,8 +210,7 @@ async fn strangers_are_refused_by_their_keys() {
 /// What a peer's route announces must be the key that its link has proven.
 #[tokio::test]
 async fn a_peer_cannot_announce_another_servers_id() {
-    let server = listening("http: \"127.0.0.1:-1\"", "any");
-    let mut stranger = Stranger::beside(server.peer_id().parse().unwrap(), true);
+    let (mut stranger, server, _folder) = Stranger::beside("http: \"127.0.0.1:-1\"", false);
     let victim = new_key().unwrap().public().nkey(NkeyKind::Server).to_string();
     let link = stranger.link(&server).await.unwrap();
     let own = stranger.key.public().nkey(NkeyKind::Server).to_string();
@@ -243,11 +250,27 @@ async fn a_peer_cannot_announce_another_servers_id() {
     crate::servers::wait_for_silence(&mut asks, &format!("flood.{}.with.some.more", MANY - 1));
 }
 
+/// Whoever may link because anybody may is a client, and no server of this cluster.
+#[tokio::test]
+async fn who_is_not_named_is_no_server() {
+    let server = listening("http: \"127.0.0.1:-1\"", "any");
+    let mut stranger = Stranger::new();
+    let link = stranger.link(&server).await.unwrap();
+    if link.peer() > stranger.table.peer() {
+        let mut route = link.open(ROUTER_PROTOCOL).await.unwrap();
+        assert!(timeout(BOUND, route.read_u8()).await.unwrap().is_err());
+    }
+    let mut stream = link.open(CLIENT_PROTOCOL).await.unwrap();
+    until(&mut stream, "\r\n").await;
+    stream.write_all(b"CONNECT {\"verbose\":false}\r\nPING\r\n").await.unwrap();
+    until(&mut stream, "PONG\r\n").await;
+    assert_eq!(page(&server, "/routez")["num_routes"], 0);
+}
+
 /// The side that comes first opens routes; what the other opens is not taken.
 #[tokio::test]
 async fn a_route_is_opened_by_whoever_comes_first() {
-    let server = listening("", "any");
-    let mut later = Stranger::beside(server.peer_id().parse().unwrap(), false);
+    let (mut later, server, _folder) = Stranger::beside("", true);
     let link = later.link(&server).await.unwrap();
     let mut stream = link.open(ROUTER_PROTOCOL).await.unwrap();
     assert!(timeout(BOUND, stream.read_u8()).await.unwrap().is_err());
@@ -317,18 +340,22 @@ fn stock_servers_cannot_tell_a_mesh_from_a_cluster() {
         let stock =
             Process::with_config(&stock, "server_name: stock\ncluster { name: C, listen: \"127.0.0.1:-1\" }");
         let route = stock.route_port();
+        let folder = Folder::new("mesh");
+        let key = new_key().unwrap();
+        let file = folder.file("peer.key", &midge::identity::pem::private(&key));
         let first = Process::with_config(
             &midged(),
             &format!(
                 "server_name: first\ncluster {{ name: C, listen: \"127.0.0.1:-1\", routes: [\"nats://127.0.0.1:{route}\"] }}
-mesh {{ listen: \"udp://127.0.0.1:-1\", allow: any }}"
+mesh {{ listen: \"udp://127.0.0.1:-1\", allow: [\"{}\"] }}",
+                key.peer_id()
             ),
         );
         let second = Process::with_config(
             &midged(),
             &format!(
                 "server_name: second\ncluster {{ name: C, listen: \"127.0.0.1:-1\" }}
-mesh {{ peers: [\"{}@udp://127.0.0.1:{}\"] }}",
+mesh {{ key: \"{file}\", peers: [\"{}@udp://127.0.0.1:{}\"] }}",
                 first.peer_id(),
                 first.link_port()
             ),

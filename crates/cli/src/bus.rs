@@ -1,47 +1,50 @@
-//! What messages go by: a NATS server, or links to peers.
+//! What messages go by: a NATS server, or a link to a peer. Over a link, the same client talks to the peer by a stream of
+//! it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{ConnectOptions, HeaderMap};
 use clap::Args;
 use futures_util::StreamExt;
-use midge::Node;
-use midge::client::{Message, Subscription};
-use midge::identity::KeyPair;
-use midge::link::PeerAddress;
-use midge::mesh::{new_key, read_key};
-use tokio::time::{sleep, timeout};
+use midge::client::Message;
+use midge::identity::{KeyPair, PeerId};
+use midge::link::{Admission, Link, LinkConfig, LinkEvent, LinkStream, LinkTable, PeerAddress, UdpPath};
+use midge::mesh::{CLIENT_PROTOCOL, new_key, random_text, read_key};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
 use crate::Outcome;
 
-/// How often it is looked whether a peer is there.
-const LOOK: Duration = Duration::from_millis(10);
-/// Time for a peer to say who listens there, once it is there.
-const INTEREST: Duration = Duration::from_secs(1);
+/// Time for the server to have taken in what was said last.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Most bytes of the line by which the client says who it is.
+const MOST_HELLO: u64 = 16 * 1024;
 
-/// Where messages go: to a NATS server, or with --peer straight over links.
-#[derive(Debug, Args)]
+/// Where messages go: to a NATS server, or with --peer straight over a link.
+#[derive(Args)]
 pub(crate) struct Place {
     /// The NATS server.
     #[arg(long, short, value_name = "URL", default_value = "nats://127.0.0.1:4222", conflicts_with = "peer")]
     server: String,
     /// A file with credentials for the server.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "peer")]
     creds: Option<PathBuf>,
     /// A file with an nkey seed to log in with.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "peer")]
     nkey: Option<PathBuf>,
     /// User to log in as, with --password.
-    #[arg(long, requires = "password")]
+    #[arg(long, requires = "password", conflicts_with = "peer")]
     user: Option<String>,
     /// Password of that user.
-    #[arg(long)]
+    #[arg(long, requires = "user")]
     password: Option<String>,
     /// Token to log in with.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "peer")]
     token: Option<String>,
-    /// A peer to link to, as ID@udp://HOST:PORT; may be said several times.
+    /// A peer to link to and be a client of, as ID@udp://HOST:PORT; said several times, one peer's further addresses.
     #[arg(long, value_name = "ID@ADDRESS")]
     peer: Vec<PeerAddress>,
     /// The file with this peer's key; without it, a key is made for this run only.
@@ -52,16 +55,30 @@ pub(crate) struct Place {
     timeout: f64,
 }
 
+impl std::fmt::Debug for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Place").finish_non_exhaustive()
+    }
+}
+
 /// A connection to where messages go.
-pub(crate) enum Bus {
-    Nats(async_nats::Client),
-    Node(Box<Node>),
+pub(crate) struct Bus {
+    client: async_nats::Client,
+    /// What it goes by, if that is a link.
+    table: Option<LinkTable>,
 }
 
 /// Messages of a subscription.
-pub(crate) enum Messages {
-    Nats(async_nats::Subscriber),
-    Node(Subscription),
+pub(crate) struct Messages(async_nats::Subscriber);
+
+/// Lets nobody link: this peer only dials.
+#[derive(Debug)]
+struct Nobody;
+
+impl Admission for Nobody {
+    fn admits(&self, _: &PeerId) -> bool {
+        false
+    }
 }
 
 impl Place {
@@ -75,32 +92,46 @@ impl Place {
     }
 
     pub(crate) async fn connect(&self) -> Outcome<Bus> {
-        if self.peer.is_empty() {
-            return self.connect_to_server().await;
+        let Some(PeerAddress { peer, .. }) = self.peer.first() else { return self.connect_to_server().await };
+        if let Some(other) = self.peer.iter().find(|other| other.peer != *peer) {
+            return Err(format!("--peer {other}: messages go over a link to one peer, which is {peer}"));
         }
         let key = self.key()?.map_or_else(new_key, Ok).map_err(|error| error.to_string())?;
-        let mut builder = Node::builder().key(key);
-        for peer in &self.peer {
-            builder = builder.peer(&peer.to_string()).map_err(|error| error.to_string())?;
-        }
-        let node = builder.start().map_err(|error| error.to_string())?;
-        let mut events = node.events();
-        let members = || node.server().router().cluster().map_or(0, midge::router::Cluster::member_count);
-        let joined = async {
-            while members() == 0 {
-                sleep(LOOK).await;
-            }
-        };
-        if timeout(self.patience()?, joined).await.is_err() {
-            let mut why = "it does not answer".to_owned();
-            while let Ok(event) = events.try_recv() {
-                if let midge::link::LinkEvent::Unreachable { why: said, .. } = event {
-                    why = said;
+        let own = key.peer_id();
+        let (table, mut events, _streams) = LinkTable::new(key, Arc::new(Nobody), LinkConfig::default())
+            .map_err(|error| error.to_string())?;
+        let path = UdpPath::any().map_err(|error| format!("UDP: {error}"))?;
+        table.add_path(path).map_err(|error| error.to_string())?;
+        table.want(*peer, self.peer.iter().map(|peer| peer.address.clone()).collect());
+        let mut last = "it does not answer".to_owned();
+        let linked = async {
+            loop {
+                match events.next().await {
+                    Some(LinkEvent::Up(link)) => return Some(link),
+                    Some(LinkEvent::Unreachable { why, .. }) => last = why,
+                    Some(_) => {}
+                    None => return None,
                 }
             }
-            return Err(format!("no peer was reached: {why} (this peer is {})", node.peer_id()));
-        }
-        Ok(Bus::Node(Box::new(node)))
+        };
+        let link = timeout(self.patience()?, linked).await.ok().flatten();
+        let link = link.ok_or_else(|| format!("no link to {peer}: {last} (this peer is {own})"))?;
+        let client = self.connect_over(&link).await?;
+        Ok(Bus { client, table: Some(table) })
+    }
+
+    /// A client of the peer. It knows TCP only, so it connects to this process, which passes on what it says, and is told
+    /// by a secret that it is this process's own client.
+    async fn connect_over(&self, link: &Link) -> Outcome<async_nats::Client> {
+        let fail = |error: &dyn std::fmt::Display| format!("{}: {error}", link.address());
+        let stream = link.open(CLIENT_PROTOCOL).await.map_err(|error| fail(&error))?;
+        let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|error| fail(&error))?;
+        let address = listener.local_addr().map_err(|error| fail(&error))?;
+        let secret = random_text().map_err(|error| fail(&error))?;
+        tokio::spawn(pass_on(listener, stream, secret.clone()));
+        let options =
+            ConnectOptions::new().connection_timeout(self.patience()?).token(secret).max_reconnects(1);
+        options.connect(format!("nats://{address}")).await.map_err(|error| fail(&error))
     }
 
     async fn connect_to_server(&self) -> Outcome<Bus> {
@@ -120,114 +151,101 @@ impl Place {
         if let Some(token) = &self.token {
             options = options.token(token.clone());
         }
-        let client = options.connect(self.server.as_str()).await;
-        client.map(Bus::Nats).map_err(|error| format!("{}: {error}", self.server))
+        // What stands before @ may be secret.
+        let shown = self.server.rsplit_once('@').map_or(self.server.as_str(), |(_, place)| place);
+        let client =
+            options.connect(self.server.as_str()).await.map_err(|error| format!("{shown}: {error}"))?;
+        Ok(Bus { client, table: None })
     }
 }
 
-impl Bus {
-    /// Publishes, once somebody could have heard of it.
-    pub(crate) async fn send(&self, message: Message) -> Outcome {
-        match self {
-            Self::Nats(client) => {
-                let headers = to_map(&message)?;
-                let (subject, payload) = (message.subject, message.payload);
-                let sent = match (headers, message.reply) {
-                    (None, reply) if reply.is_empty() => client.publish(subject, payload).await,
-                    (None, reply) => client.publish_with_reply(subject, reply, payload).await,
-                    (Some(headers), reply) if reply.is_empty() => {
-                        client.publish_with_headers(subject, headers, payload).await
-                    }
-                    (Some(headers), reply) => {
-                        client.publish_with_reply_and_headers(subject, reply, headers, payload).await
-                    }
-                };
-                sent.map_err(|error| error.to_string())?;
-                client.flush().await.map_err(|error| error.to_string())
+/// Passes on what the one client says that knows the secret, and what the peer answers, until either ends.
+async fn pass_on(listener: TcpListener, mut stream: LinkStream, secret: String) {
+    // The greeting is the peer's, and the same for whoever asks.
+    let mut info = Vec::new();
+    while info.last() != Some(&b'\n') {
+        let Ok(byte) = stream.read_u8().await else { return };
+        info.push(byte);
+    }
+    while let Ok((socket, _)) = listener.accept().await {
+        // Nobody waits for anybody else's client.
+        if let Some((mut socket, hello)) = introduce(socket, &info, &secret).await {
+            drop(listener);
+            if stream.write_all(&hello).await.is_ok() {
+                // Either side's end is the end.
+                let _ = tokio::io::copy_bidirectional(&mut socket, &mut stream).await;
             }
-            Self::Node(node) => {
-                // Who listens there is told right after the link is up.
-                let client = node.client();
-                let told = async {
-                    while client.send(&message).map_err(|error| error.to_string())? == 0 {
-                        sleep(LOOK).await;
-                    }
-                    Ok(())
-                };
-                timeout(INTEREST, told)
-                    .await
-                    .unwrap_or_else(|_| Err(format!("nobody listens to '{}'", message.subject)))
-            }
+            return;
         }
+    }
+}
+
+/// The client, and what it said first, if that was the secret.
+async fn introduce(socket: TcpStream, info: &[u8], secret: &str) -> Option<(BufReader<TcpStream>, Vec<u8>)> {
+    let mut socket = BufReader::new(socket);
+    socket.write_all(info).await.ok()?;
+    let mut hello = Vec::new();
+    (&mut socket).take(MOST_HELLO).read_until(b'\n', &mut hello).await.ok()?;
+    let said = String::from_utf8_lossy(&hello).contains(&format!("\"auth_token\":\"{secret}\""));
+    said.then_some((socket, hello))
+}
+
+impl Bus {
+    pub(crate) async fn send(&self, message: Message) -> Outcome {
+        let headers = to_map(&message)?;
+        let (client, subject, payload) = (&self.client, message.subject, message.payload);
+        let sent = match (headers, message.reply) {
+            (None, reply) if reply.is_empty() => client.publish(subject, payload).await,
+            (None, reply) => client.publish_with_reply(subject, reply, payload).await,
+            (Some(headers), reply) if reply.is_empty() => {
+                client.publish_with_headers(subject, headers, payload).await
+            }
+            (Some(headers), reply) => {
+                client.publish_with_reply_and_headers(subject, reply, headers, payload).await
+            }
+        };
+        sent.map_err(|error| error.to_string())?;
+        client.flush().await.map_err(|error| error.to_string())
     }
 
     pub(crate) async fn subscribe(&self, subject: &str, queue: Option<&str>) -> Outcome<Messages> {
-        match self {
-            Self::Nats(client) => {
-                let subject = subject.to_owned();
-                let subscribed = match queue {
-                    Some(queue) => client.queue_subscribe(subject, queue.to_owned()).await,
-                    None => client.subscribe(subject).await,
-                };
-                let messages = subscribed.map_err(|error| error.to_string())?;
-                client.flush().await.map_err(|error| error.to_string())?;
-                Ok(Messages::Nats(messages))
-            }
-            Self::Node(node) => {
-                let subscribed = node.client().queue_subscribe(subject, queue.unwrap_or_default());
-                subscribed.map(Messages::Node).map_err(|error| error.to_string())
-            }
-        }
+        let subject = subject.to_owned();
+        let subscribed = match queue {
+            Some(queue) => self.client.queue_subscribe(subject, queue.to_owned()).await,
+            None => self.client.subscribe(subject).await,
+        };
+        let messages = subscribed.map_err(|error| error.to_string())?;
+        self.client.flush().await.map_err(|error| error.to_string())?;
+        Ok(Messages(messages))
     }
 
     pub(crate) async fn request(&self, question: Message, patience: Duration) -> Outcome<Message> {
-        match self {
-            Self::Nats(client) => {
-                let subject = question.subject.clone();
-                let mut request =
-                    async_nats::Request::new().payload(question.payload.clone()).timeout(Some(patience));
-                if let Some(headers) = to_map(&question)? {
-                    request = request.headers(headers);
-                }
-                let answer = client.send_request(question.subject, request).await;
-                answer.map(from_nats).map_err(|error| format!("{subject}: {error}"))
-            }
-            Self::Node(node) => {
-                let (client, subject) = (node.client(), question.subject.clone());
-                let told = async {
-                    loop {
-                        match client.ask(question.clone(), patience).await {
-                            Err(midge::client::RequestError::NoResponders(_)) => sleep(LOOK).await,
-                            answer => return answer.map_err(|error| error.to_string()),
-                        }
-                    }
-                };
-                let patience = patience + INTEREST;
-                timeout(patience, told)
-                    .await
-                    .unwrap_or_else(|_| Err(format!("nobody listens to '{subject}'")))
-            }
+        let subject = question.subject.clone();
+        let mut request =
+            async_nats::Request::new().payload(question.payload.clone()).timeout(Some(patience));
+        if let Some(headers) = to_map(&question)? {
+            request = request.headers(headers);
         }
+        let answer = self.client.send_request(question.subject, request).await;
+        answer.map(from_nats).map_err(|error| format!("{subject}: {error}"))
     }
 
-    /// Sees to it that everything has left, and ends.
+    /// Sees to it that the server has had everything, and ends.
     pub(crate) async fn close(self) -> Outcome {
-        match self {
-            Self::Nats(client) => client.flush().await.map_err(|error| error.to_string()),
-            Self::Node(node) => {
-                node.shutdown().await;
-                Ok(())
-            }
+        let flushed = self.client.flush().await.map_err(|error| error.to_string());
+        // What was said before a question has been taken in when that is answered, be it that nobody listens there.
+        let question = self.client.request(self.client.new_inbox(), "".into());
+        let _ = timeout(LAST_WORDS, question).await;
+        if let Some(table) = self.table {
+            table.close().await;
         }
+        flushed
     }
 }
 
 impl Messages {
     pub(crate) async fn next(&mut self) -> Option<Message> {
-        match self {
-            Self::Nats(messages) => messages.next().await.map(from_nats),
-            Self::Node(messages) => messages.next().await,
-        }
+        self.0.next().await.map(from_nats)
     }
 }
 
@@ -279,10 +297,34 @@ pub(crate) fn payload(said: Option<String>) -> Outcome<bytes::Bytes> {
     }
 }
 
+/// Bytes as text in one line: what is no printable text is escaped, so that nobody can write a line of their own.
+pub(crate) fn in_a_line(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    text.chars()
+        .flat_map(|letter| {
+            letter
+                .is_control()
+                .then(|| letter.escape_default())
+                .map_or_else(|| vec![letter], Iterator::collect)
+        })
+        .collect()
+}
+
 /// Prints bytes as they are, and a line's end.
 pub(crate) fn print(bytes: &[u8]) -> Outcome {
     use std::io::Write;
     let mut out = std::io::stdout().lock();
     let written = out.write_all(bytes).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
     written.map_err(|error| format!("standard output: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_writes_a_line_of_his_own() {
+        assert_eq!(in_a_line("a\nb\u{1b}[2J \u{e4}".as_bytes()), "a\\nb\\u{1b}[2J \u{e4}");
+        assert_eq!(in_a_line(b"\xff"), "\u{fffd}");
+    }
 }

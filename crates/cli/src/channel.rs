@@ -5,7 +5,7 @@ use midge::channel::{Received, Seal, Unsigned};
 use midge::identity::signed::{HashType, Rules};
 
 use crate::Outcome;
-use crate::bus::{Place, payload, print};
+use crate::bus::{Place, in_a_line, payload, print};
 
 /// Send and hear messages of which it is known who said them.
 #[derive(Debug, Subcommand)]
@@ -93,7 +93,7 @@ impl Hear {
                 Ok(message) => {
                     let sender =
                         message.sender.map_or_else(|| "(unsigned)".to_owned(), |sender| sender.to_string());
-                    print(&[sender.as_bytes(), b" ", &message.payload].concat())?;
+                    print(format!("{sender} {}", in_a_line(&message.payload)).as_bytes())?;
                     left = left.map(|left| left - 1);
                 }
                 Err(why) => eprintln!("A message is left out: {why}"),

@@ -104,6 +104,11 @@ impl Key {
 fn show(key: &str) -> Outcome {
     let public = match pem::read_public(key) {
         Ok(public) => public,
+        Err(_) if KeyPair::from_nkey_seed(key).is_ok() => {
+            return Err(
+                "a seed must not stand on a command line, where others see it: give a file".to_owned()
+            );
+        }
         Err(_) => {
             let text = read(key)?;
             pem::read_private(&text)

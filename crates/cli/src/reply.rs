@@ -37,7 +37,10 @@ impl Reply {
                 continue;
             }
             let answer = self.answer.as_ref().map_or(question.payload, |answer| answer.clone().into());
-            bus.send(Message::new(&question.reply, answer)).await?;
+            // One who asks in vain does not keep the others from asking.
+            if let Err(why) = bus.send(Message::new(&question.reply, answer)).await {
+                eprintln!("Not answered: {why}");
+            }
             left = left.map(|left| left - 1);
         }
         bus.close().await

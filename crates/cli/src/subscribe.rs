@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::Outcome;
-use crate::bus::{Place, print};
+use crate::bus::{Place, in_a_line, print};
 
 /// Print messages as they come.
 #[derive(Debug, Args)]
@@ -16,7 +16,7 @@ pub(crate) struct Subscribe {
     /// End after so many.
     #[arg(long, short)]
     count: Option<u64>,
-    /// Print payloads only.
+    /// Print payloads only, as they are.
     #[arg(long)]
     raw: bool,
     /// What to listen to.
@@ -38,7 +38,8 @@ impl Subscribe {
             } else {
                 let headers: String =
                     message.headers.iter().map(|(name, value)| format!(" {name}:{value}")).collect();
-                print(&[message.subject.as_bytes(), headers.as_bytes(), b" ", &message.payload].concat())?;
+                let line = format!("{}{headers} {}", message.subject, in_a_line(&message.payload));
+                print(line.as_bytes())?;
             }
             left = left.map(|left| left - 1);
         }

@@ -227,8 +227,12 @@ impl Link {
 
     /// Whether the two go different ways, so that one may be of use where the other is not any more.
     pub(crate) fn goes_another_way_than(&self, other: &Self) -> bool {
-        let way = |link: &Self| (link.0.connection.local_ip(), link.0.connection.remote_address());
-        !Arc::ptr_eq(&self.0.path, &other.0.path) || way(self) != way(other)
+        let remote = |link: &Self| link.0.connection.remote_address();
+        // Of those that are dialled it is not known from where they come.
+        let local = self.0.connection.local_ip().zip(other.0.connection.local_ip());
+        !Arc::ptr_eq(&self.0.path, &other.0.path)
+            || remote(self) != remote(other)
+            || local.is_some_and(|(one, other)| one != other)
     }
 
     /// What was agreed to speak: `midge/1` or `bifrost`.
@@ -296,11 +300,11 @@ impl Link {
         self.0.connection.close_reason().is_some()
     }
 
-    /// Asks for a sign of the other side; how many have come so far.
-    pub(crate) fn ask(&self) -> u64 {
-        // A datagram must be acknowledged. Who takes none is heard of by what else is said.
-        let _ = self.0.connection.send_datagram(Bytes::from_static(b"?"));
-        self.0.connection.stats().udp_rx.datagrams
+    /// Asks for a sign of the other side; how many have come so far. `None` if it cannot be asked.
+    pub(crate) fn ask(&self) -> Option<u64> {
+        // A datagram must be acknowledged, and what acknowledges it is proven to be from there.
+        self.0.connection.send_datagram(Bytes::from_static(b"?")).ok()?;
+        Some(self.0.connection.stats().frame_rx.acks)
     }
 }
 

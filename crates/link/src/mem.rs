@@ -359,10 +359,14 @@ impl PacketPath for MemPath {
         let now = Instant::now();
         let mut count = 0;
         for (buffer, slot) in buffers.iter_mut().zip(received) {
-            let Some(first) = state.inbox.first_entry().filter(|first| first.key().0 <= now) else { break };
-            let (from, bytes) = first.remove();
-            let Some(room) = buffer.get_mut(..bytes.len()) else { continue };
-            room.copy_from_slice(&bytes);
+            // What does not fit is lost.
+            let next = std::iter::from_fn(|| {
+                let first = state.inbox.first_entry().filter(|first| first.key().0 <= now)?;
+                Some(first.remove())
+            });
+            let fitting = next.filter(|(_, bytes)| bytes.len() <= buffer.len()).take(1).last();
+            let Some((from, bytes)) = fitting else { break };
+            buffer.iter_mut().zip(&bytes).for_each(|(to, from)| *to = *from);
             *slot = Received::one(from, bytes.len());
             count += 1;
         }

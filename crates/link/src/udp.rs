@@ -1,7 +1,7 @@
 //! Datagrams by UDP, as many at once as the system takes.
 
 use std::io::{self, IoSliceMut};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -34,6 +34,15 @@ impl UdpPath {
     /// The system refuses it.
     pub fn bind(address: SocketAddr) -> io::Result<Arc<Self>> {
         Self::of(open(address)?)
+    }
+
+    /// A socket to dial by: one for IPv6, which reaches both, where there is any. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The system refuses it.
+    pub fn any() -> io::Result<Arc<Self>> {
+        let any = |ip: IpAddr| Self::bind(SocketAddr::new(ip, 0));
+        any(Ipv6Addr::UNSPECIFIED.into()).or_else(|_| any(Ipv4Addr::UNSPECIFIED.into()))
     }
 
     /// The socket, which somebody else has opened. Needs a tokio runtime.

@@ -100,14 +100,14 @@ impl NodeBuilder {
         Ok(self)
     }
 
-    /// Lets that peer link.
+    /// Lets that peer link, and trusts it as a server of the same cluster.
     #[must_use]
     pub fn allow(mut self, peer: PeerId) -> Self {
         self.options.mesh.allow.push(peer);
         self
     }
 
-    /// Lets everybody link who has a key.
+    /// Lets everybody link who has a key: as a client or leafnode, unless it is named.
     #[must_use]
     pub fn allow_any(mut self) -> Self {
         self.options.mesh.allow_any = true;
@@ -142,8 +142,7 @@ impl NodeBuilder {
         }
         if paths.is_empty() && !options.mesh.peers.is_empty() {
             let address = SocketAddr::new(std::net::Ipv4Addr::UNSPECIFIED.into(), 0);
-            let path = UdpPath::bind(address).map_err(|source| NodeError::Listen { address, source })?;
-            paths.push(path);
+            paths.push(UdpPath::any().map_err(|source| NodeError::Listen { address, source })?);
         }
         let show = |path: &Arc<dyn PacketPath>| {
             format!("{}://{}", path.scheme(), path.show(path.local_address())).parse().ok()
@@ -236,6 +235,7 @@ impl Node {
 
     /// Delivers what was accepted, and ends: clients first, then routes, then links.
     pub async fn shutdown(self) {
+        self.mesh.rest();
         self.server.stop().await;
         self.mesh.leave().await;
     }

@@ -334,14 +334,14 @@ impl Cluster {
     /// What a connection is for, by what both said.
     fn scope(&self, router: &Router, candidate: &Candidate<'_>) -> Result<(Scope, Opening), RouteError> {
         let Candidate { info, opening, .. } = candidate;
-        let opening = opening.map_or_else(
+        let (ours, theirs) = (self.pool_of(candidate.conn), pool_of(info));
+        let mut opening = opening.map_or_else(
             || Opening {
                 slot: u32::try_from(info.route_pool_idx).unwrap_or(0),
                 account: Some(info.route_account.clone()).filter(|name| !name.is_empty()),
             },
             Clone::clone,
         );
-        let (ours, theirs) = (self.pool_of(candidate.conn), pool_of(info));
         let dedicated = self.dedicated(router);
         if let Some(name) = &opening.account {
             if ours == 0 || theirs == 0 {
@@ -354,6 +354,8 @@ impl Cluster {
             return Ok((Scope::One(account.index()), opening));
         }
         if ours == 0 || theirs == 0 {
+            // Without a pool there is one place, whatever is said.
+            opening.slot = 0;
             return Ok((Scope::AllBut(Arc::from([])), opening));
         }
         if opening.slot >= ours.max(theirs) {
@@ -411,8 +413,8 @@ impl Cluster {
         });
         let duplicate = || RouteError::Duplicate(info.server_id.clone());
         if proven {
-            // What carried it may be gone without this side having noticed.
-            member.give_up_proven(&info.server_id);
+            // What carried it may be gone without this side having noticed; and who has proven nothing may be another.
+            member.give_up(&info.server_id);
         }
         if place.account.as_ref().is_some_and(|name| member.dedicated.contains_key(name))
             || place.account.is_none() && member.slots.get(place.slot as usize).is_some_and(Option::is_some)
@@ -533,13 +535,12 @@ impl Member {
         pooled.or_else(|| self.dedicated.values().next()).map(|remote| remote.conn.clone())
     }
 
-    /// Ends the connections by which it has come before and proven that it is this server.
-    fn give_up_proven(&mut self, id: &str) {
-        for slot in &mut self.slots {
-            if let Some(old) = slot.take_if(|old| old.conn.entrance().proven.is_some()) {
-                old.conn.doom(RouteError::Duplicate(id.to_owned()).into());
-            }
+    /// Ends all connections to it: there is a better one.
+    fn give_up(&mut self, id: &str) {
+        for old in self.slots.drain(..).flatten().chain(self.dedicated.drain().map(|(_, old)| old)) {
+            old.conn.doom(RouteError::Duplicate(id.to_owned()).into());
         }
+        self.since.clear();
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<Conn>> {

@@ -92,6 +92,14 @@ pub struct Outgoing<'a> {
     pub payload: &'a [u8],
 }
 
+/// Most bytes of a subject or queue group: a line of the protocol has no room for more.
+const MOST_WORD: usize = 2048;
+
+/// Whether a text can stand in a line of the protocol as one word.
+fn is_word(text: &[u8]) -> bool {
+    (1..=MOST_WORD).contains(&text.len()) && !text.iter().any(|byte| *byte <= b' ' || *byte == 0x7f)
+}
+
 /// A publisher and subscriber inside this process, bound to one account. Its connection ends when it is dropped.
 #[derive(Debug)]
 pub struct Local {
@@ -128,6 +136,9 @@ impl Local {
     /// # Errors
     /// The subject is not valid, or the peer has been closed.
     pub fn subscribe(&self, subject: &[u8], queue: &[u8]) -> Result<u64, SubscribeError> {
+        if !is_word(subject) || !(queue.is_empty() || is_word(queue)) {
+            return Err(SubscribeError::Subject);
+        }
         let sid = {
             let mut next = self.next_sid.lock();
             *next += 1;
@@ -144,8 +155,12 @@ impl Local {
         self.router.unsubscribe(&self.conn, &self.account, sid.to_string().as_bytes(), max);
     }
 
-    /// Publishes, and writes to whoever wants it. To how many subscriptions it went.
+    /// Publishes, and writes to whoever wants it. To how many subscriptions it went: none, if a subject could not stand in
+    /// a line of the protocol.
     pub fn publish(&self, out: &Outgoing<'_>, now: Instant) -> u64 {
+        if !is_word(out.subject) || !(out.reply.is_empty() || is_word(out.reply)) {
+            return 0;
+        }
         let mut frame = Vec::with_capacity(out.headers.len() + out.payload.len() + 2);
         for piece in [out.headers, out.payload, b"\r\n"] {
             frame.extend_from_slice(piece);

@@ -110,6 +110,9 @@ pub enum SubscribeError {
     Closed,
 }
 
+/// Most accounts before none is made any more that is not configured: they stay for as long as the server runs.
+const MOST_ACCOUNTS: usize = 16_384;
+
 /// Client connections, local ones left out.
 #[derive(Debug, Default)]
 struct Clients {
@@ -191,6 +194,13 @@ impl Router {
         let account = Arc::new(Account::new(name, index, self.seed, self.generations.clone()));
         accounts.add(account.clone());
         account
+    }
+
+    /// The same for an account that nobody has configured, unless there are too many.
+    #[must_use]
+    pub fn add_dynamic_account(&self, name: &str) -> Option<Arc<Account>> {
+        let is_known = self.account(name).is_some();
+        (is_known || self.accounts.read().all.len() < MOST_ACCOUNTS).then(|| self.add_account(name))
     }
 
     /// The account for the server's own services.

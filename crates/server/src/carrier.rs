@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use midge_identity::PeerId;
 use midge_link::Link;
-use midge_router::{CloseReason, Conn, Grant, Tag};
+use midge_router::{CloseReason, Conn, Tag};
 use midge_wire::json::Credentials;
 use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
@@ -36,8 +36,8 @@ pub(crate) struct Carrier {
 #[derive(Debug)]
 pub(crate) struct OverLink {
     pub(crate) peer: PeerId,
-    /// What the peer may do, if it is no router.
-    pub(crate) grant: Option<Arc<Grant>>,
+    /// The account that it belongs to, if not to the global one.
+    pub(crate) account: Option<String>,
 }
 
 /// What TLS's handshake has shown.
@@ -110,9 +110,9 @@ impl Carrier {
         }
     }
 
-    /// A stream of a link, and what whoever opens it may do.
-    pub(crate) fn link(link: &Link, grant: Option<Arc<Grant>>) -> Self {
-        let link = Some(OverLink { peer: link.peer(), grant });
+    /// A stream of a link to a peer of that account.
+    pub(crate) fn link(link: &Link, account: Option<String>) -> Self {
+        let link = Some(OverLink { peer: link.peer(), account });
         Self { link, ..Self::new(ConnectionType::Standard) }
     }
 

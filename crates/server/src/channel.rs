@@ -11,12 +11,11 @@ use bytes::Bytes;
 use midge_identity::signed::{Clock, HashType, Receiver, Rules, SignedError, UnixTime, headers, record};
 use midge_identity::{KeyPair, PeerId};
 use midge_router::SubscribeError;
-use midge_wire::subject;
 use parking_lot::Mutex;
 use rustls::crypto::ring;
 use tracing::debug;
 
-use crate::client::{Client, Message, PublishError, Subscription};
+use crate::client::{Client, Message, PublishError, Subscription, is_subject};
 
 /// How messages are signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,7 +178,7 @@ impl Seal {
     /// # Errors
     /// The name is none, or the form is one that is only read.
     pub fn new(key: &KeyPair, name: &str, form: Form) -> Result<Self, ChannelError> {
-        if !subject::is_valid_literal(name.as_bytes()) {
+        if !is_subject(name) {
             return Err(ChannelError::Name(name.to_owned()));
         }
         if form == Form::Record(HashType::Sha1) {

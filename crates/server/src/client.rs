@@ -148,7 +148,6 @@ impl Client {
     /// The server does not take it.
     pub fn send(&self, message: &Message) -> Result<u64, PublishError> {
         let Message { subject, reply, headers, payload } = message;
-        let is_subject = |name: &str| subject::is_valid_literal(name.as_bytes());
         if !is_subject(subject) {
             return Err(PublishError::Subject(subject.clone()));
         }
@@ -233,6 +232,15 @@ impl Client {
     pub fn account(&self) -> &str {
         self.account.name()
     }
+}
+
+/// Most bytes of a subject: a line of the protocol has no room for more.
+const MOST_SUBJECT: usize = 2048;
+
+/// Whether something can be published to it: it is a literal subject, and a word in a line of the protocol.
+pub(crate) fn is_subject(name: &str) -> bool {
+    let is_word = !name.bytes().any(|byte| byte <= b' ' || byte == 0x7f);
+    is_word && name.len() <= MOST_SUBJECT && subject::is_valid_literal(name.as_bytes())
 }
 
 /// A subject for one answer, which nobody guesses.

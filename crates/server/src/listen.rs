@@ -343,11 +343,12 @@ impl House {
             accept.abort();
             let _ = accept.await;
         }
+        let links = self.mesh.map(MeshThread::rest);
         info!("Initiating Shutdown...");
         self.server.stop().await;
         self.services.end();
-        if let Some(mesh) = self.mesh {
-            mesh.end();
+        if let Some(end_links) = links {
+            end_links();
         }
         if let Some(shards) = Arc::into_inner(shards) {
             for thread in shards.into_iter().map(Shard::end).collect::<Vec<_>>() {

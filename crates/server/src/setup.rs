@@ -113,17 +113,19 @@ impl Setup {
         dialled: bool,
     ) -> Arrival<'a> {
         let block = &self.options.leafnodes;
+        let over_link = carrier.is_some_and(|carrier| carrier.link.is_some());
         let entrance = Entrance {
             asks: !dialled,
             announces: true,
             timeout: leafnode::auth_timeout(block),
             compression: leafnode::compression(block, carrier).name(),
-            tls_required: block.tls.is_some(),
+            // A link has its own, and has proven who is there.
+            tls_required: block.tls.is_some() && !over_link,
             ..Entrance::default()
         };
         Arrival {
             entrance: Some(Arc::new(entrance)),
-            nonce: if dialled { String::new() } else { nonce() },
+            nonce: if dialled || over_link { String::new() } else { nonce() },
             tag: carrier.map(|carrier| carrier.clone() as Tag),
             ..Arrival::from(peer)
         }

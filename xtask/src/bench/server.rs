@@ -130,12 +130,14 @@ impl Server {
                 Running::Nats(first)
             }
             (Dialect::Nats, Setup::Linked) if kind.name == MIDGED => {
-                let first = Process::with_config(
-                    &kind.program,
-                    "mesh { listen: \"udp://127.0.0.1:-1\", allow: any }",
-                );
+                let folder = Folder::new("bench");
+                let file = folder.path().join("peer.key");
+                let key = midge_server::mesh::read_or_make_key(&file).map_err(|error| error.to_string())?;
+                let config =
+                    format!("mesh {{ listen: \"udp://127.0.0.1:-1\", allow: [\"{}\"] }}", key.peer_id());
+                let first = Process::with_config(&kind.program, &config);
                 let peer = format!("{}@udp://127.0.0.1:{}", first.peer_id(), first.link_port());
-                let config = format!("mesh {{ peers: [\"{peer}\"] }}");
+                let config = format!("mesh {{ key: \"{}\", peers: [\"{peer}\"] }}", file.display());
                 second = Some(Process::with_config(&kind.program, &config));
                 Running::Nats(first)
             }

@@ -20,6 +20,9 @@ use crate::key::{KeyError, SignatureError};
 use crate::peer_id::{PeerId, PeerIdError};
 pub use crate::proto::hash::HashType;
 
+/// How far a sender's times may be ahead of its clock.
+const MOST_AHEAD: Duration = Duration::from_secs(10);
+
 /// Nanoseconds in a second.
 const SECOND: i128 = 1_000_000_000;
 
@@ -61,8 +64,14 @@ impl UnixTime {
         Duration::from_nanos(self.0.abs_diff(other.0))
     }
 
-    const fn after(self, other: Self) -> Self {
-        if self.0 > other.0 { self } else { Self(other.0.saturating_add(1)) }
+    /// This moment, or the one after `other` if that is not earlier; but not much later than this one: a clock that was set
+    /// back counts.
+    fn after(self, other: Self) -> Self {
+        if self.0 > other.0 || self.distance(other) > MOST_AHEAD {
+            self
+        } else {
+            Self(other.0.saturating_add(1))
+        }
     }
 }
 

@@ -34,7 +34,12 @@ pub(super) fn open(record: &[u8], channel: &str, rules: &Rules) -> Result<(Bytes
         return Err(SignedError::TooLong { size: record.len(), most: rules.max_record });
     }
     let outer = SignedMsg::decode(record).map_err(|_| SignedError::Unsigned)?;
-    let signature = outer.signature.ok_or(SignedError::Unsigned)?;
+    let signature = match outer.signature {
+        Some(signature) => signature,
+        // Whatever it is, it does not say that anybody sent it.
+        None if outer.from_peer_id.is_empty() => return Err(SignedError::Unsigned),
+        None => return Err(SignedError::Form("it says who sent it, without a signature")),
+    };
     let sender = PeerId::from_canonical(&outer.from_peer_id).map_err(SignedError::Sender)?;
     if !signature.pub_key.is_empty() && !is_key_of(&sender, &signature.pub_key) {
         return Err(SignedError::OtherKey);

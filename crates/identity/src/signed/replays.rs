@@ -25,6 +25,10 @@ impl Replays {
         // A message may be a window older or newer than now, so it must be remembered for two.
         let width = i64::try_from(rules.window.as_nanos().saturating_mul(2)).unwrap_or(i64::MAX).max(1);
         let stretch = now.nanos().div_euclid(width);
+        // A clock that was far ahead and has been set back begins anew.
+        if stretch + 1 < self.stretch {
+            *self = Self { stretch, ..Self::default() };
+        }
         if stretch > self.stretch {
             let newer = std::mem::take(&mut self.newer);
             self.older = if stretch == self.stretch + 1 { newer } else { HashSet::new() };

@@ -131,7 +131,8 @@ fn what_is_forged_is_refused() {
         open(&altered(|outer| outer.signature.as_mut().unwrap().sig_data.truncate(63))),
         Err(SignedError::Signature(SignatureError::Length(63)))
     );
-    assert_eq!(open(&altered(|outer| outer.signature = None)), Err(SignedError::Unsigned));
+    let claims = Err(SignedError::Form("it says who sent it, without a signature"));
+    assert_eq!(open(&altered(|outer| outer.signature = None)), claims);
     assert_eq!(
         open(&altered(|outer| {
             outer.signature.as_mut().unwrap().pub_key = stranger.public().as_bytes().to_vec();

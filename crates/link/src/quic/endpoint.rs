@@ -1,15 +1,19 @@
 //! One end of all links over one network.
 
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use midge_identity::{KeyPair, PeerId};
+use parking_lot::Mutex;
 use quinn::{
-    ClientConfig, EndpointConfig, Incoming, MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt,
+    ClientConfig, ConnectionId, ConnectionIdGenerator, EndpointConfig, Incoming, MtuDiscoveryConfig,
+    ServerConfig, TransportConfig, VarInt,
 };
-use quinn_proto::HashedConnectionIdGenerator;
+use quinn_proto::InvalidCid;
+use ring::hmac;
+use ring::rand::{SecureRandom, SystemRandom};
 use tokio::time::timeout;
 
 use super::certificate::CertificateError;
@@ -22,6 +26,13 @@ use crate::path::PacketPath;
 
 /// What the key is salted with by which an endpoint tells that it knows nothing of a link any more.
 const RESET_SALT: &[u8] = b"midge quic stateless reset v1";
+/// The same for the key that marks connection ids as ours.
+const IDS_SALT: &[u8] = b"midge quic connection ids v1";
+/// Bytes of a datagram that QUIC needs, and that are taken at least whatever a network says.
+const MIN_DATAGRAM: u16 = 1200;
+const USUAL_DATAGRAM: u16 = 1472;
+/// Handshakes at once from one address: a part of all, or so many.
+const FROM_ONE: (usize, usize) = (16, 8);
 /// The name that TLS is given and nobody sees.
 const NAME: &str = "peer.midge.invalid";
 /// How often it is looked whether the other side has confirmed a handshake. The library does not tell.
@@ -39,6 +50,9 @@ pub enum EndpointError {
     /// TLS cannot be spoken.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
+    /// The table has been closed.
+    #[error("there are no links any more")]
+    Closed,
     /// The network cannot be used.
     #[error("{0}")]
     Path(#[from] std::io::Error),
@@ -118,12 +132,83 @@ pub(crate) struct Arrival {
     seat: Seat,
 }
 
+/// Handshakes that others have begun, by the address that each comes from.
+type Handshakes = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
 /// A place among the handshakes at once.
-struct Seat(Arc<AtomicUsize>);
+struct Seat(Handshakes, IpAddr);
+
+impl Seat {
+    /// A place for somebody at that address, unless there are as many from there as may be.
+    fn take(all: &Handshakes, from: IpAddr, most: usize) -> Option<Self> {
+        let mut counts = all.lock();
+        let count = counts.entry(from).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Self(all.clone(), from))
+    }
+}
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        let mut counts = self.0.lock();
+        if let Some(count) = counts.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.1);
+            }
+        }
+    }
+}
+
+/// The part of an address that one owner has: of IPv6, 64 bits. Addresses that a network has made up are whole.
+fn owner(address: SocketAddr) -> IpAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V6(ip) if !ip.is_unique_local() => {
+            let [a, b, c, d, ..] = ip.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        ip => ip,
+    }
+}
+
+/// Makes connection ids of chance and a mark, by which an endpoint knows its own without remembering them.
+struct Ids(hmac::Key);
+
+/// Bytes of chance, and of the mark.
+const ID_PART: usize = 8;
+
+impl Ids {
+    fn mark(&self, chance: &[u8]) -> [u8; ID_PART] {
+        let mut mark = [0; ID_PART];
+        mark.iter_mut().zip(hmac::sign(&self.0, chance).as_ref()).for_each(|(to, from)| *to = *from);
+        mark
+    }
+}
+
+impl ConnectionIdGenerator for Ids {
+    fn generate_cid(&mut self) -> ConnectionId {
+        let mut chance = [0; ID_PART];
+        // Without chance they would only be the same, and links would fail.
+        let _ = SystemRandom::new().fill(&mut chance);
+        ConnectionId::new(&[chance, self.mark(&chance)].concat())
+    }
+
+    fn cid_len(&self) -> usize {
+        2 * ID_PART
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+
+    fn validate(&self, id: &ConnectionId) -> Result<(), InvalidCid> {
+        match id.split_at_checked(ID_PART) {
+            Some((chance, mark)) if *mark == self.mark(chance) => Ok(()),
+            _ => Err(InvalidCid),
+        }
     }
 }
 
@@ -135,7 +220,7 @@ pub(crate) struct Endpoint {
     admission: Arc<dyn Admission>,
     transport: Arc<TransportConfig>,
     config: Arc<LinkConfig>,
-    handshakes: Arc<AtomicUsize>,
+    handshakes: Handshakes,
 }
 
 impl Endpoint {
@@ -146,14 +231,22 @@ impl Endpoint {
         admission: Arc<dyn Admission>,
         config: Arc<LinkConfig>,
     ) -> Result<Self, EndpointError> {
+        let limits = path.limits();
+        if limits.max_datagram < MIN_DATAGRAM {
+            let what = format!("datagrams of {} bytes, where QUIC needs {MIN_DATAGRAM}", limits.max_datagram);
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, what).into());
+        }
         let mut secret = [0; 32];
-        // The same after a restart, so that whoever still thinks of a link from before learns at once that it is gone.
-        key.derive(RESET_SALT, b"", &mut secret);
-        let mut quic = EndpointConfig::new(Arc::new(ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &secret)));
-        key.derive(RESET_SALT, b"connection ids", &mut secret);
-        let [a, b, c, d, e, f, g, h, ..] = secret;
-        let ids = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
-        quic.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
+        // The same after a restart at the same place, so that whoever still thinks of a link from before learns at once that
+        // it is gone; and others at other places, so that no two endpoints answer for each other.
+        let place = format!("{}://{}", path.scheme(), path.show(path.local_address()));
+        key.derive(RESET_SALT, place.as_bytes(), &mut secret);
+        let mut quic = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &secret)));
+        key.derive(IDS_SALT, place.as_bytes(), &mut secret);
+        let ids = hmac::Key::new(hmac::HMAC_SHA256, &secret);
+        quic.cid_generator(move || Box::new(Ids(ids.clone())));
+        // Only what is below 1200 is refused.
+        let _ = quic.max_udp_payload_size(limits.max_datagram.max(USUAL_DATAGRAM));
         if let Some(seed) = config.seed {
             key.derive(&seed.to_be_bytes(), b"simulated chance", &mut secret);
             quic.rng_seed(Some(secret));
@@ -209,7 +302,7 @@ impl Endpoint {
     pub(crate) async fn arrival(&self) -> Option<Arrival> {
         loop {
             let incoming = self.quic.accept().await?;
-            let busy = self.handshakes.load(Ordering::Acquire);
+            let busy: usize = self.handshakes.lock().values().sum();
             if busy >= self.config.max_handshakes {
                 incoming.ignore();
                 continue;
@@ -219,11 +312,15 @@ impl Endpoint {
                 let _ = incoming.retry();
                 continue;
             }
+            // Whoever has one address is not given all the places.
+            let most = (self.config.max_handshakes / FROM_ONE.0).max(FROM_ONE.1);
+            let Some(seat) = Seat::take(&self.handshakes, owner(incoming.remote_address()), most) else {
+                incoming.ignore();
+                continue;
+            };
             let Ok((crypto, slot)) = self.credentials.server(self.admission.clone()) else { continue };
             let mut config = ServerConfig::with_crypto(Arc::new(crypto));
             config.transport_config(self.transport.clone());
-            self.handshakes.fetch_add(1, Ordering::AcqRel);
-            let seat = Seat(self.handshakes.clone());
             return Some(Arrival { incoming, config: Arc::new(config), slot, seat });
         }
     }
@@ -288,8 +385,8 @@ fn transport(config: &LinkConfig, path: &dyn PacketPath) -> TransportConfig {
         .send_window(u64::from(config.link_window))
         .mtu_discovery_config(Some(discovery))
         // Unreliable datagrams only ask whether somebody is there; what they hold is not kept.
-        .datagram_receive_buffer_size(Some(64))
-        .datagram_send_buffer_size(64);
+        .datagram_receive_buffer_size(Some(1024))
+        .datagram_send_buffer_size(1024);
     transport
 }
 

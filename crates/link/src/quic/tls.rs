@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use midge_identity::{KeyPair, PeerId};
+use parking_lot::Mutex;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature_with_raw_key};
@@ -105,8 +106,13 @@ impl Credentials {
 
     fn verifier(&self, wanted: Wanted) -> (Arc<Verifier>, Slot) {
         let slot = Slot::default();
-        let verifier =
-            Verifier { wanted, ours: self.peer, provider: self.provider.clone(), slot: slot.clone() };
+        let verifier = Verifier {
+            wanted,
+            ours: self.peer,
+            provider: self.provider.clone(),
+            claimed: Mutex::default(),
+            slot: slot.clone(),
+        };
         (Arc::new(verifier), slot)
     }
 }
@@ -116,6 +122,8 @@ struct Verifier {
     wanted: Wanted,
     ours: PeerId,
     provider: Arc<CryptoProvider>,
+    /// Whose certificate was shown.
+    claimed: Mutex<Option<PeerId>>,
     slot: Slot,
 }
 
@@ -127,29 +135,26 @@ impl fmt::Debug for Verifier {
 
 impl Verifier {
     fn verify(&self, certificate: &[u8], more: &[CertificateDer<'_>], now: UnixTime) -> Result<(), Error> {
-        let verdict = self.look(certificate, more, now);
-        let result = match &verdict {
-            Verdict::Peer(_) => Ok(()),
-            // The other side is told this, and nothing of whom we wanted.
-            Verdict::Mismatch(_) | Verdict::NotAdmitted(_) => {
-                Err(Error::InvalidCertificate(TlsCertificateError::ApplicationVerificationFailure))
-            }
-            Verdict::Bad(_) => Err(Error::InvalidCertificate(TlsCertificateError::BadEncoding)),
+        let found = if more.is_empty() {
+            certificate::read(certificate, now, &self.provider.signature_verification_algorithms)
+        } else {
+            Err(CertificateError::Form("there is more than one"))
         };
-        // A handshake has one certificate of each side.
-        let _ = self.slot.set(verdict);
-        result
+        match found {
+            Ok(peer) => {
+                *self.claimed.lock() = Some(peer);
+                Ok(())
+            }
+            Err(why) => {
+                // A handshake has one certificate of each side.
+                let _ = self.slot.set(Verdict::Bad(why));
+                Err(Error::InvalidCertificate(TlsCertificateError::BadEncoding))
+            }
+        }
     }
 
-    fn look(&self, certificate: &[u8], more: &[CertificateDer<'_>], now: UnixTime) -> Verdict {
-        if !more.is_empty() {
-            return Verdict::Bad(CertificateError::Form("there is more than one"));
-        }
-        let peer = match certificate::read(certificate, now, &self.provider.signature_verification_algorithms)
-        {
-            Ok(peer) => peer,
-            Err(error) => return Verdict::Bad(error),
-        };
+    /// What is to be made of a peer that has proven its key: anybody can show its certificate.
+    fn judge(&self, peer: PeerId) -> Verdict {
         match &self.wanted {
             Wanted::Peer(wanted) if *wanted != peer => Verdict::Mismatch(peer),
             _ if peer == self.ours => Verdict::NotAdmitted(peer),
@@ -168,7 +173,15 @@ impl Verifier {
         // What it is worth was looked at before; here its key is needed.
         let spki = certificate::spki(certificate)
             .map_err(|_| Error::InvalidCertificate(TlsCertificateError::BadEncoding))?;
-        verify_tls13_signature_with_raw_key(message, &spki, signature, algorithms)
+        let valid = verify_tls13_signature_with_raw_key(message, &spki, signature, algorithms)?;
+        let verdict = self.claimed.lock().map(|peer| self.judge(peer));
+        let is_peer = matches!(verdict, Some(Verdict::Peer(_)));
+        if let Some(verdict) = verdict {
+            let _ = self.slot.set(verdict);
+        }
+        // The other side is told this, and nothing of whom we wanted.
+        let refused = || Error::InvalidCertificate(TlsCertificateError::ApplicationVerificationFailure);
+        is_peer.then_some(valid).ok_or_else(refused)
     }
 }
 

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use midge_identity::PeerId;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{LinkEvent, Table};
 use crate::address::Address;
-use crate::link::Link;
+use crate::link::{Ended, Link};
 use crate::quic::DialError;
 
 /// How much longer the peer waits whose id comes later before it dials, so that two that dial each other do not do it at
@@ -38,13 +38,21 @@ pub(super) async fn keep(table: Arc<Table>, peer: PeerId, address: Address, mut 
             Ok(link) => {
                 attempts = 0;
                 table.take_up(link.clone());
-                if timeout(LASTING, link.closed()).await.is_err() {
-                    pause = table.config.redial.0;
-                    continue;
+                let begun = Instant::now();
+                match link.closed().await {
+                    // There is another one, and this address leads nowhere else.
+                    Ended::Surplus => {
+                        if changes.changed().await.is_err() {
+                            return;
+                        }
+                    }
+                    _ if begun.elapsed() >= LASTING => pause = table.config.redial.0,
+                    // The other side has no use for it, say: it is not asked all the time.
+                    _ => {
+                        sleep(table.spread(pause)).await;
+                        pause = (pause * 2).min(table.config.redial.1);
+                    }
                 }
-                // The other side has no use for it, say: it is not asked all the time.
-                sleep(table.spread(pause)).await;
-                pause = (pause * 2).min(table.config.redial.1);
             }
             Err(why) => {
                 attempts += 1;
@@ -59,18 +67,23 @@ pub(super) async fn keep(table: Arc<Table>, peer: PeerId, address: Address, mut 
 
 /// Dials all that the address stands for, until one is the peer.
 async fn dial(table: &Arc<Table>, peer: PeerId, address: &Address) -> Result<Link, DialError> {
-    let endpoint =
-        table.endpoint(address.scheme()).ok_or_else(|| DialError::NoPath(address.scheme().to_owned()))?;
     let failed = |why: String| DialError::Address { address: address.to_string(), why };
-    let found = endpoint.path().clone().locate(peer, address.rest().to_owned());
-    let found = timeout(table.config.dial_timeout, found).await;
-    let places = found.map_err(|_| failed("it was not found in time".to_owned()))?;
-    let places = places.map_err(|error| failed(error.to_string()))?;
-    let mut last = failed("it has no address".to_owned());
-    for place in places {
-        match endpoint.dial(peer, place).await {
-            Ok(link) => return Ok(link),
-            Err(error) => last = error,
+    let mut last = DialError::NoPath(address.scheme().to_owned());
+    for endpoint in table.endpoints(address.scheme()) {
+        let found = endpoint.path().clone().locate(peer, address.rest().to_owned());
+        let places = match timeout(table.config.dial_timeout, found).await {
+            Ok(Ok(places)) => places,
+            Ok(Err(error)) => {
+                last = failed(error.to_string());
+                continue;
+            }
+            Err(_) => return Err(failed("it was not found in time".to_owned())),
+        };
+        for place in places {
+            match endpoint.dial(peer, place).await {
+                Ok(link) => return Ok(link),
+                Err(error) => last = error,
+            }
         }
     }
     Err(last)

@@ -24,7 +24,7 @@ use crate::Admission;
 use crate::address::Address;
 use crate::config::LinkConfig;
 use crate::establish;
-use crate::link::{Ended, Link, LinkStream};
+use crate::link::{Direction, Ended, Link, LinkStream};
 use crate::path::PacketPath;
 use crate::quic::{Credentials, Endpoint, EndpointError, Refused};
 
@@ -176,6 +176,11 @@ impl LinkTable {
         let endpoint = Arc::new(Endpoint::new(&table.key, &table.credentials, path, admission, config)?);
         let task = tokio::spawn(receive(table.clone(), endpoint.clone()));
         let mut state = table.state.lock();
+        if state.closed {
+            task.abort();
+            endpoint.close();
+            return Err(EndpointError::Closed);
+        }
         state.endpoints.push(endpoint);
         state.tasks.push(task.abort_handle());
         Ok(())
@@ -231,6 +236,11 @@ impl LinkTable {
         links.into_iter().flatten().for_each(|link| link.close(&Ended::NotAllowed));
     }
 
+    /// Ends everything at once.
+    pub fn end(&self) {
+        self.table().end();
+    }
+
     /// Ends everything, and waits until the other sides had time to hear of it.
     pub async fn close(&self) {
         let endpoints = self.table().end();
@@ -268,8 +278,8 @@ async fn receive(table: Arc<Table>, endpoint: Arc<Endpoint>) {
 }
 
 impl Table {
-    fn endpoint(&self, scheme: &str) -> Option<Arc<Endpoint>> {
-        self.state.lock().endpoints.iter().find(|one| one.path().scheme() == scheme).cloned()
+    fn endpoints(&self, scheme: &str) -> Vec<Arc<Endpoint>> {
+        self.state.lock().endpoints.iter().filter(|one| one.path().scheme() == scheme).cloned().collect()
     }
 
     /// Ends all tasks and takes nothing more.
@@ -305,6 +315,10 @@ impl Table {
 
     /// Takes up a link that both sides have agreed to.
     fn take_up(self: &Arc<Self>, link: Link) {
+        // It may not any more, since it was asked.
+        if link.direction() == Direction::Incoming && !self.admission.admits(&link.peer()) {
+            return link.close(&Ended::NotAllowed);
+        }
         let before = {
             let mut state = self.state.lock();
             let refuse = if state.closed {
@@ -356,6 +370,20 @@ impl Table {
         }
     }
 
+    /// Has a link used instead of the one that is.
+    fn promote(&self, new: &Link, used: &Link) {
+        let mut state = self.state.lock();
+        let Some(peer) = state.peers.get_mut(&new.peer()) else { return };
+        if peer.links.first() != Some(used) {
+            return;
+        }
+        let Some(at) = peer.links.iter().position(|link| link == new) else { return };
+        peer.links.swap(0, at);
+        let (link, before, why) = (new.clone(), used.number(), Ended::Superseded);
+        self.events.push(LinkEvent::Moved { link, before, why });
+        peer.changed();
+    }
+
     /// Whether this side decides which of several links stays.
     fn decides(&self, peer: &PeerId) -> bool {
         self.us < *peer
@@ -372,19 +400,25 @@ impl Table {
 
 /// Finds out whether the link that is used still is one, now that there is another.
 async fn decide(table: Arc<Table>, used: Link, new: Link) {
-    let before = used.ask();
+    let (before, new_before) = (used.ask(), new.ask());
     for _ in 0..QUESTIONS {
         if timeout(PAUSE.max(used.stats().rtt), used.closed()).await.is_ok() {
             return;
         }
-        if used.ask() > before {
+        let now = used.ask();
+        // One that cannot be asked is believed to be there.
+        if now.is_none() || now > before {
             if table.decides(&new.peer()) && !table.may_stay(&used, &new) {
                 new.close(&Ended::Surplus);
             }
             return;
         }
     }
-    used.close(&Ended::Superseded);
+    // Nothing is given up for what is not there itself.
+    if !new.is_closed() && (new_before.is_none() || new.ask() > new_before) {
+        table.promote(&new, &used);
+        used.close(&Ended::Superseded);
+    }
 }
 
 /// Takes a link's streams until it ends.

@@ -75,3 +75,20 @@ fn a_local_peer_that_takes_nothing_is_closed() {
     drop(local);
     assert_eq!(house.router.totals().subscriptions, 0);
 }
+
+/// What could not stand in a line of the protocol would be read as something else by other servers.
+#[test]
+fn words_with_blanks_or_line_ends_are_none() {
+    let house = House::new();
+    let subscriber = house.peer("SUB > 1\r\n");
+    let local = join(&house);
+    for word in [&b"a b"[..], b"a\tb", b"a\r\nPUB b 0\r\n", b"\x00", b"", &[b'x'; 3000]] {
+        assert!(local.subscribe(word, b"").is_err(), "{word:?}");
+        assert!(word.is_empty() || local.subscribe(b"a", word).is_err(), "{word:?}");
+        let out = Outgoing { subject: word, payload: b"x", ..Outgoing::default() };
+        assert_eq!(local.publish(&out, house.now), 0, "{word:?}");
+        let out = Outgoing { subject: b"a", reply: word, payload: b"x", ..Outgoing::default() };
+        assert_eq!(local.publish(&out, house.now), u64::from(word.is_empty()), "{word:?}");
+    }
+    assert_eq!(subscriber.heard().matches("MSG").count(), 1);
+}

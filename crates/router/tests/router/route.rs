@@ -126,6 +126,29 @@ fn a_server_that_has_proven_its_id_takes_its_own_place() {
     assert_eq!(other.error(), Some(SessionError::Route(RouteError::Duplicate("THEM".into()))));
 }
 
+/// A place in a pool that is not there is no reason to make four thousand million.
+#[test]
+fn a_place_in_no_pool_takes_no_memory() {
+    let house = House::member(settings());
+    let far = ",\"route_pool_idx\":4294967295";
+    let _stock = member(&house, far);
+    let house = House::member(pooled());
+    let peer = let_in(&house, house.server_by(None, proven("THEM")), CONNECT, &info(far));
+    assert_eq!(peer.session.conn().closed(), None);
+    assert_eq!(house.router.cluster().unwrap().route_count(), 1);
+}
+
+/// Who has proven nothing may be somebody else: whoever has takes the place.
+#[test]
+fn a_server_that_has_proven_its_id_takes_the_place_of_one_that_has_not() {
+    let house = House::member(settings());
+    let mut claims = member(&house, "");
+    let _proven = let_in(&house, house.server_by(None, proven("THEM")), CONNECT, &info(""));
+    house.tick(|tick| claims.session.handle_revision(tick));
+    assert_eq!(claims.error(), Some(SessionError::Route(RouteError::Duplicate("THEM".into()))));
+    assert_eq!(house.router.cluster().unwrap().route_count(), 1);
+}
+
 /// Who cannot be connected to is nobody to tell of.
 #[test]
 fn others_are_told_only_of_servers_that_they_can_reach() {

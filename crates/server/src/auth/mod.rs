@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 
-use midge_identity::{PublicNkey, challenge};
+use midge_identity::{NkeyKind, PublicNkey, challenge};
 use midge_router::{Account, AccountLimits, Grant, Permissions, Router, Tag, Verdict};
 use midge_wire::json::Credentials;
 use parking_lot::Mutex;
@@ -37,6 +37,9 @@ pub(crate) struct Directory {
     anyone: Arc<Grant>,
     /// The accounts that leafnodes may belong to, by name.
     leaf_accounts: HashMap<String, Arc<Account>>,
+    /// What those may do of whom nothing else is said.
+    default_permissions: Option<Arc<Permissions>>,
+    router: Arc<Router>,
     hashing: Arc<Semaphore>,
     /// Those who wait for hashing, by host: one for each host at a time, so that whoever guesses from one host keeps
     /// only that host's own users waiting.
@@ -123,12 +126,6 @@ pub(crate) fn claimed(claim: &Credentials) -> Option<String> {
     }
 }
 
-/// What somebody may do who has proven by a link who he is, and needs to say nothing of it.
-fn proven(carrier: Option<&Carrier>) -> Option<Decision> {
-    let grant = carrier?.link.as_ref()?.grant.clone()?;
-    Some(Decision::Now(Verdict::Welcome(grant)))
-}
-
 /// The answer to who somebody is.
 pub(crate) enum Decision {
     Now(Verdict),
@@ -187,6 +184,8 @@ impl Directory {
                 .accounts()
                 .map(|name| (name.clone(), router.add_account(name)))
                 .collect(),
+            default_permissions: default.cloned().map(|rules| Arc::new(Permissions::new(rules))),
+            router: router.clone(),
             hashing: Arc::new(Semaphore::new(HASHING)),
             turns: Mutex::default(),
         }
@@ -225,9 +224,32 @@ impl Directory {
         }
     }
 
-    /// What the user with that key may do, if there is one.
+    /// What the user with that key may do, if there is one who may come by a plain connection.
     pub(crate) fn known_by(&self, key: &PublicNkey) -> Option<Arc<Grant>> {
-        self.users.get(key.as_str()).map(|user| user.grant.clone())
+        let user = self.users.get(key.as_str())?;
+        let is_key = matches!(user.options.credential, Credential::Nkey(_));
+        (is_key && user.may_come_by(ConnectionType::Standard)).then(|| user.grant.clone())
+    }
+
+    /// What somebody may do who has proven by a link who he is, and needs to say nothing of it: what the user with his key
+    /// may, else what all may of whom nothing else is said, in his account.
+    fn decide_peer(&self, carrier: Option<&Carrier>) -> Option<Decision> {
+        let link = carrier?.link.as_ref()?;
+        let user = link.peer.key().nkey(NkeyKind::User);
+        if let Some(known) = self.known_by(&user) {
+            return Some(Decision::Now(Verdict::Welcome(known)));
+        }
+        let account = match &link.account {
+            None => Some(self.router.global_account()),
+            Some(name) => self.router.add_dynamic_account(name),
+        };
+        let Some(account) = account else {
+            warn!("Peer {} gets no account of its own: there are too many", link.peer);
+            return Some(Decision::Now(Verdict::Refused));
+        };
+        let permissions = self.default_permissions.clone();
+        let grant = Grant { user: user.as_str().into(), permissions, ..Grant::of(account) };
+        Some(Decision::Now(Verdict::Welcome(Arc::new(grant))))
     }
 
     /// Whether clients are given something to sign.
@@ -238,7 +260,7 @@ impl Directory {
     /// Finds out who somebody is.
     pub(crate) fn decide(&self, claim: &Credentials, caller: Caller<'_>) -> Decision {
         let Caller { nonce, carrier, .. } = caller;
-        if let Some(proven) = proven(carrier) {
+        if let Some(proven) = self.decide_peer(carrier) {
             return proven;
         }
         let kind = carrier.map_or(ConnectionType::Standard, |carrier| carrier.kind);
@@ -364,7 +386,7 @@ impl Directory {
         claim: &Credentials,
         caller: Caller<'_>,
     ) -> Decision {
-        if let Some(proven) = proven(caller.carrier) {
+        if let Some(proven) = self.decide_peer(caller.carrier) {
             return proven;
         }
         let auth = &block.auth;

@@ -98,6 +98,9 @@ impl RouteDuty {
                 clustering.changed();
                 server.tell_where_to_connect();
             }
+            // Peers tell of each other, but whoever is no member of a cluster by TCP has no use for addresses there.
+            RouteNews::Heard(_)
+                if conn.entrance().proven.is_some() && !server.setup().options.cluster.is_on() => {}
             RouteNews::Heard(info) => {
                 let _ = clustering.news.try_send(News::Heard(info));
             }

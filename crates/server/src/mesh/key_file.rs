@@ -51,6 +51,16 @@ pub fn new_key() -> Result<KeyPair, KeyFileError> {
     KeyPair::from_seed(&seed).map_err(|_| KeyFileError::Random)
 }
 
+/// Text that nobody guesses.
+///
+/// # Errors
+/// The system gives no random bytes.
+pub fn random_text() -> Result<String, KeyFileError> {
+    let mut random = [0; 32];
+    ring::default_provider().secure_random.fill(&mut random).map_err(|_| KeyFileError::Random)?;
+    Ok(data_encoding::BASE64URL_NOPAD.encode(&random))
+}
+
 /// The key that the file holds, in any form that [`pem::read_private`] knows.
 ///
 /// # Errors

@@ -12,17 +12,17 @@ pub(crate) mod thread;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use midge_identity::{KeyPair, NkeyKind, PeerId};
+use midge_identity::{KeyPair, PeerId};
 use midge_link::{
     EndpointError, IncomingStream, Link, LinkConfig, LinkEvent, LinkEvents, LinkTable, PacketPath,
 };
-use midge_router::Grant;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::AbortHandle;
 use tracing::{debug, info, warn};
 
 pub use key_file::{
-    KeyFileError, new_key, read as read_key, read_or_make as read_or_make_key, write as write_key,
+    KeyFileError, new_key, random_text, read as read_key, read_or_make as read_or_make_key,
+    write as write_key,
 };
 pub use policy::Authorizer;
 pub(crate) use policy::Configured;
@@ -129,9 +129,18 @@ impl Mesh {
     }
 }
 
+impl Mesh {
+    /// Opens no routes any more and takes no streams: what is there goes on.
+    pub fn rest(&self) {
+        self.task.abort();
+    }
+}
+
 impl Drop for Mesh {
     fn drop(&mut self) {
         self.task.abort();
+        // The server knows the table, too, and lives for as long as its connections.
+        self.table.end();
     }
 }
 
@@ -214,7 +223,7 @@ fn tell(server: &Arc<Server>, table: &LinkTable, event: LinkEvent, routes: &mut 
     match event {
         LinkEvent::Up(link) => {
             info!("Link up: peer {} at {} (link {})", link.peer(), link.address(), link.number());
-            if table.peer() < link.peer() {
+            if table.peer() < link.peer() && may_route(server, &link.peer()) {
                 let keeper = routes::keep(server.clone(), table.clone(), link.peer());
                 let keeper = tokio::spawn(keeper).abort_handle();
                 if let Some(before) = routes.0.insert(link.peer(), keeper) {
@@ -262,15 +271,21 @@ fn serve(
 ) {
     /// What a stream hears that the other side should not have opened.
     const NOT_YOURS: u32 = 409;
+    const NOT_TRUSTED: u32 = 403;
     let IncomingStream { link, protocol, stream } = incoming;
     let is_leaf = protocol == LEAF_PROTOCOL;
     match protocol.as_str() {
         ROUTER_PROTOCOL if table.peer() < link.peer() => stream.reset(NOT_YOURS),
+        ROUTER_PROTOCOL if !may_route(server, &link.peer()) => {
+            warn!("Route refused: peer {} is not named, and so no server of this cluster", link.peer());
+            stream.reset(NOT_TRUSTED);
+        }
         ROUTER_PROTOCOL => {
             tokio::spawn(routes::drive(server.clone(), link, stream, None));
         }
         CLIENT_PROTOCOL | LEAF_PROTOCOL => {
-            let carrier = Arc::new(Carrier::link(&link, Some(grant(server, &link))));
+            let account = server.membership().and_then(|member| member.authorizer.account(&link.peer()));
+            let carrier = Arc::new(Carrier::link(&link, account));
             let (server, peer) = (server.clone(), name(&link));
             tokio::spawn(async move {
                 pipe::drive_carried(server, stream, &peer, (carrier, is_leaf)).await;
@@ -281,16 +296,8 @@ fn serve(
     }
 }
 
-/// What a peer may do that connects as a client: what the user with its key may, else everything in its account.
-fn grant(server: &Arc<Server>, link: &Link) -> Arc<Grant> {
-    let user = link.peer().key().nkey(NkeyKind::User);
-    if let Some(known) = server.setup().directory.known_by(&user) {
-        return known;
-    }
-    let account = server.membership().and_then(|membership| membership.authorizer.account(&link.peer()));
-    let account =
-        account.map_or_else(|| server.router().global_account(), |name| server.router().add_account(&name));
-    Arc::new(Grant { user: user.as_str().into(), ..Grant::of(account) })
+fn may_route(server: &Server, peer: &PeerId) -> bool {
+    server.membership().is_some_and(|member| member.authorizer.may_route(peer))
 }
 
 /// A link's other side as logs and monitoring name it: `host:port`.

@@ -14,6 +14,10 @@ pub trait Authorizer: Debug + Send + Sync + 'static {
     /// Whether that peer may have a link. Asked during a handshake, so it must answer without waiting.
     fn may_link(&self, peer: &PeerId) -> bool;
 
+    /// Whether that peer is trusted as a server of the same cluster: it then hears and says what any server does, in all
+    /// accounts. Others have no more than a client or a leafnode.
+    fn may_route(&self, peer: &PeerId) -> bool;
+
     /// The account of a peer that connects as a client or leafnode; `None` is the global one.
     fn account(&self, peer: &PeerId) -> Option<String>;
 }
@@ -31,6 +35,10 @@ impl Configured {
 impl Authorizer for Configured {
     fn may_link(&self, peer: &PeerId) -> bool {
         self.0.allows(peer)
+    }
+
+    fn may_route(&self, peer: &PeerId) -> bool {
+        self.0.names(peer)
     }
 
     fn account(&self, peer: &PeerId) -> Option<String> {

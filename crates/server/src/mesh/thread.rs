@@ -46,6 +46,7 @@ impl Sockets {
 /// The thread. What goes over links is moved by it alone.
 pub(crate) struct MeshThread {
     thread: JoinHandle<()>,
+    rest: oneshot::Sender<()>,
     end: oneshot::Sender<()>,
 }
 
@@ -55,10 +56,13 @@ impl MeshThread {
         let runtime = builder.enable_io().enable_time().build().map_err(StartError::Thread)?;
         let server = server.clone();
         let (end, ended) = oneshot::channel();
+        let (rest, resting) = oneshot::channel();
         let run = move || {
             runtime.block_on(async {
                 match join(&server, sockets) {
                     Ok(mesh) => {
+                        let _ = resting.await;
+                        mesh.rest();
                         let _ = ended.await;
                         mesh.leave().await;
                     }
@@ -67,13 +71,17 @@ impl MeshThread {
             });
         };
         let thread = std::thread::Builder::new().name("midge-mesh".to_owned()).spawn(run);
-        Ok(Self { thread: thread.map_err(StartError::Thread)?, end })
+        Ok(Self { thread: thread.map_err(StartError::Thread)?, rest, end })
     }
 
-    /// Ends all links.
-    pub(crate) fn end(self) {
-        drop(self.end);
-        let _ = self.thread.join();
+    /// Opens no routes any more and takes no streams. What it gives back ends all links.
+    pub(crate) fn rest(self) -> impl FnOnce() {
+        let Self { thread, rest, end } = self;
+        drop(rest);
+        move || {
+            drop(end);
+            let _ = thread.join();
+        }
     }
 }
 

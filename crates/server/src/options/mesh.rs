@@ -23,9 +23,9 @@ pub struct MeshOptions {
     pub listen: Vec<Address>,
     /// Peers to which a link is kept.
     pub peers: Vec<PeerAddress>,
-    /// Further peers that may link.
+    /// Further peers that may link, and are trusted as servers of the same cluster.
     pub allow: Vec<PeerId>,
-    /// Whether everybody may who has a key.
+    /// Whether everybody may who has a key: as a client or leafnode.
     pub allow_any: bool,
     /// To which account peers belong.
     pub accounts: PeerAccounts,
@@ -51,7 +51,13 @@ impl MeshOptions {
     /// Whether that peer may link.
     #[must_use]
     pub fn allows(&self, peer: &PeerId) -> bool {
-        self.allow_any || self.allow.contains(peer) || self.peers.iter().any(|known| known.peer == *peer)
+        self.allow_any || self.names(peer)
+    }
+
+    /// Whether that peer is named, and so is trusted as a server of the same cluster.
+    #[must_use]
+    pub fn names(&self, peer: &PeerId) -> bool {
+        self.allow.contains(peer) || self.peers.iter().any(|known| known.peer == *peer)
     }
 
     pub(super) fn check(&self) -> Result<(), OptionsError> {
@@ -109,7 +115,7 @@ pub(super) static MESH: &[OptionSpec] = &[
     .restart(|o| shown(&o.mesh.peers)),
     spec(
         &["mesh.allow"],
-        "Further peers that may link, or any for everybody; may be said several times.",
+        "Further peers that may link, as clients, leafnodes and servers of the cluster; any lets everybody link, but those who are not named as clients and leafnodes only. May be said several times.",
         "none",
         "[\"12D3KooWBtg3aaRMjxwedh83aGiUkwSxDwUZkzuJcfaqUmo7R3pq\"]",
         |o, v| {

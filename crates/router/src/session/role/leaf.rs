@@ -306,6 +306,7 @@ fn greeting(core: &Core, leaves: &Leaves) -> PeerInfo {
         client_id: core.conn.cid(),
         auth_required: true,
         info_on_connect: true,
+        tls_required: core.conn.entrance().tls_required,
         compression: core.conn.entrance().compression.to_owned(),
         cluster: core.router.cluster().map(crate::Cluster::name).unwrap_or_default(),
         ..leaves.info()

@@ -140,8 +140,18 @@ pub(super) fn account_of(core: &Core, remote: &Remote, name: &[u8]) -> Option<Ar
     if core.account.name().as_bytes() == name {
         return Some(core.account.clone());
     }
-    core.router.account(std::str::from_utf8(name).ok()?)
+    let name = std::str::from_utf8(name).ok()?;
+    core.router.account(name).or_else(|| {
+        // Accounts of peers are made when somebody first speaks of them, here or on another server that is trusted as one.
+        let is_peers = name.len() == PEER_ACCOUNT && name.starts_with('A');
+        (is_peers && core.conn.entrance().proven.is_some())
+            .then(|| core.router.add_dynamic_account(name))
+            .flatten()
+    })
 }
+
+/// Letters of an account that is named by a peer's key (an nkey, `A…`).
+const PEER_ACCOUNT: usize = 56;
 
 /// Whether a message is one from a stream, which clients see otherwise than servers.
 fn is_stored(message: &Pub<'_>) -> bool {
