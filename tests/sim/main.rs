@@ -9,4 +9,5 @@ mod memory;
 mod once;
 mod order;
 mod repeats;
+mod spare;
 mod world;
