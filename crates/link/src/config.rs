@@ -17,7 +17,7 @@ pub struct LinkConfig {
     pub establish_timeout: Duration,
     /// Most streams that the other side may have open on a link.
     pub max_streams: u32,
-    /// Most links.
+    /// Most links. Those to peers that are wanted are taken beyond that.
     pub max_links: usize,
     /// Most links to one peer, those in reserve counted.
     pub max_links_per_peer: usize,

@@ -321,9 +321,12 @@ impl Table {
         }
         let before = {
             let mut state = self.state.lock();
+            // Strangers do not take the places of those who are wanted.
+            let is_wanted = state.peers.get(&link.peer()).is_some_and(|peer| !peer.wanted.is_empty());
+            let is_full = state.count >= self.config.max_links && !is_wanted;
             let refuse = if state.closed {
                 Some(Ended::Shutdown)
-            } else if state.count >= self.config.max_links || self.events.len() >= MOST_EVENTS {
+            } else if is_full || self.events.len() >= MOST_EVENTS {
                 Some(Ended::TooMany)
             } else {
                 None

@@ -67,6 +67,12 @@ async fn links_have_a_bound() {
     let LinkEvent::Unreachable { why, .. } = late.event().await else { panic!() };
     assert!(why.ends_with("(there are too many)"), "{why}");
     assert_eq!(full.table.links().len(), 2);
+    // Who is wanted is let in all the same.
+    full.want(&others[2]);
+    while !matches!(others[2].event().await, LinkEvent::Up(_)) {}
+    full.table.forget(&keys[3].peer_id());
+    full.table.dismiss(&keys[3].peer_id());
+    others[2].down().await;
     // A place that is free again is taken.
     others[0].table.forget(&full.id());
     full.table.dismiss(&keys[1].peer_id());
