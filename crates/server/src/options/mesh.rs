@@ -91,7 +91,7 @@ pub(super) static MESH: &[OptionSpec] = &[
         &["mesh.listen"],
         "Where to listen for links of other peers; may be said several times.",
         "none",
-        "\"udp://0.0.0.0:4223\"",
+        "[\"udp://0.0.0.0:4223\"]",
         |o, v| {
             let given = addresses(v)?;
             add(&mut o.mesh.listen, v, given);
