@@ -10,14 +10,16 @@
 //! ```
 //! use midge::Node;
 //! use midge::link::mem::MemNetwork;
+//! use midge::mesh::new_key;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
 //! # runtime.block_on(async {
 //! let network = MemNetwork::new(1);
-//! let alice = Node::builder().path(network.join()).allow_any().start()?;
+//! let key = new_key()?;
+//! let alice = Node::builder().path(network.join()).allow(key.peer_id()).start()?;
 //! let there = format!("{}@{}", alice.peer_id(), alice.addresses()[0]);
-//! let bob = Node::builder().path(network.join()).peer(&there)?.start()?;
+//! let bob = Node::builder().key(key).path(network.join()).peer(&there)?.start()?;
 //!
 //! let mut greetings = alice.client().subscribe("greet.*")?;
 //! # let question = async {
@@ -27,7 +29,7 @@
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # };
-//! # question.await?;
+//! # tokio::time::timeout(std::time::Duration::from_secs(20), question).await??;
 //! assert_eq!(greetings.next().await.unwrap().payload, "hello");
 //! # Ok(())
 //! # })
