@@ -256,28 +256,17 @@ impl Cluster {
     /// What other members are told of this server, before it is clear what a connection is for.
     #[must_use]
     pub fn greeting(&self) -> PeerInfo {
-        self.info(None, None)
+        self.pooled_info(self.settings.pool_size, None, None)
     }
 
-    /// The INFO for other members, on a connection that may have been made for something.
-    pub(crate) fn info(&self, opening: Option<&Opening>, theirs: Option<&PeerInfo>) -> PeerInfo {
-        let mut info = self.single_info();
-        // Whoever made the connection knows whether the other one has a pool.
-        if self.settings.pool_size > 0 && theirs.is_none_or(|theirs| theirs.route_pool_size > 0) {
-            info.route_pool_size = i64::from(self.settings.pool_size);
-            info.pool_by_publisher = true;
-        }
-        if let Some(opening) = opening {
-            info.route_pool_idx = i64::from(opening.slot);
-            info.route_account = opening.account.clone().unwrap_or_default();
-        }
-        info
+    /// The INFO for another member on a connection that may have been made for something.
+    pub(crate) fn info(&self, conn: &Conn, opening: Option<&Opening>, theirs: Option<&PeerInfo>) -> PeerInfo {
+        self.pooled_info(self.pool_of(conn), opening, theirs)
     }
 
-    /// The INFO for another member on a connection that serves everything.
-    pub(crate) fn single_info(&self) -> PeerInfo {
+    fn pooled_info(&self, pool: u32, opening: Option<&Opening>, theirs: Option<&PeerInfo>) -> PeerInfo {
         let state = self.state.lock();
-        PeerInfo {
+        let mut info = PeerInfo {
             cluster: state.name.clone(),
             cluster_dynamic: state.is_dynamic,
             connect_urls: state.connect_urls.clone(),
@@ -288,7 +277,18 @@ impl Cluster {
             lnoc: true,
             lnocu: true,
             ..self.settings.info.clone()
+        };
+        drop(state);
+        // Whoever made the connection knows whether the other one has a pool.
+        if pool > 0 && theirs.is_none_or(|theirs| theirs.route_pool_size > 0) {
+            info.route_pool_size = i64::from(pool);
+            info.pool_by_publisher = true;
         }
+        if let Some(opening) = opening {
+            info.route_pool_idx = i64::from(opening.slot);
+            info.route_account = opening.account.clone().unwrap_or_default();
+        }
+        info
     }
 
     /// The cluster's name and whether it is made up, for a CONNECT.
@@ -367,7 +367,8 @@ impl Cluster {
         Ok((Scope::Slot(opening.slot, ours, dedicated), opening))
     }
 
-    /// The places of this server's pool, for a connection.
+    /// The places of this server's pool, for a connection: none, if the server at its other end has proven its id, for then
+    /// it serves everything.
     fn pool_of(&self, conn: &Conn) -> u32 {
         if conn.entrance().proven.is_some() { 0 } else { self.settings.pool_size }
     }
@@ -512,7 +513,7 @@ impl Cluster {
 
     /// Tells the other members that this server is about to leave, so that they send no clients here.
     pub fn tell_lame_duck(&self, worker: &mut Worker) {
-        let info = PeerInfo { lame_duck_mode: true, ..self.info(None, None) }.to_json();
+        let info = PeerInfo { lame_duck_mode: true, ..self.greeting() }.to_json();
         let everybody: Vec<_> = self.state.lock().members.values().filter_map(Member::any).collect();
         for conn in everybody {
             conn.append_json_info(&info, worker);

@@ -95,8 +95,9 @@ pub struct Outgoing<'a> {
 /// Most bytes of a subject or queue group: a line of the protocol has no room for more.
 const MOST_WORD: usize = 2048;
 
-/// Whether a text can stand in a line of the protocol as one word.
-fn is_word(text: &[u8]) -> bool {
+/// Whether a text can stand in a line of the protocol as one word, as subjects and queue groups do.
+#[must_use]
+pub fn is_word(text: &[u8]) -> bool {
     (1..=MOST_WORD).contains(&text.len()) && !text.iter().any(|byte| *byte <= b' ' || *byte == 0x7f)
 }
 

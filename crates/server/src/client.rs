@@ -234,13 +234,9 @@ impl Client {
     }
 }
 
-/// Most bytes of a subject: a line of the protocol has no room for more.
-const MOST_SUBJECT: usize = 2048;
-
 /// Whether something can be published to it: it is a literal subject, and a word in a line of the protocol.
 pub(crate) fn is_subject(name: &str) -> bool {
-    let is_word = !name.bytes().any(|byte| byte <= b' ' || byte == 0x7f);
-    is_word && name.len() <= MOST_SUBJECT && subject::is_valid_literal(name.as_bytes())
+    local::is_word(name.as_bytes()) && subject::is_valid_literal(name.as_bytes())
 }
 
 /// A subject for one answer, which nobody guesses.

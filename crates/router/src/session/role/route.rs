@@ -63,8 +63,7 @@ impl Role for Route {
         let router = core.router.clone();
         let Some(cluster) = router.cluster() else { return };
         let Some(dial) = &self.dial else {
-            let proven = core.conn.entrance().proven.is_some();
-            let mut info = if proven { cluster.single_info() } else { cluster.info(None, None) };
+            let mut info = cluster.info(&core.conn, None, None);
             info.nonce = core.nonce.to_string();
             return send_info(core, &info, tick);
         };
@@ -210,9 +209,7 @@ impl Route {
         core.timers.auth = None;
         core.conn.lock().headers = info.headers;
         if let Some(dial) = &self.dial {
-            let proven = core.conn.entrance().proven.is_some();
-            let mut ours =
-                if proven { cluster.single_info() } else { cluster.info(Some(&dial.opening), Some(info)) };
+            let mut ours = cluster.info(&core.conn, Some(&dial.opening), Some(info));
             ours.gossip_mode = dial.gossip_mode;
             send_info(core, &ours, tick);
             // Whoever was dialled may wait for it before it takes the next connection.
