@@ -79,8 +79,8 @@ echo "heard: $(cat heard)"
 # A question, and two who share the answering: each question is answered once.
 "$bin/midge" reply -s "$a" --queue workers sum 5 2>r1.log & pids="$pids $!"
 "$bin/midge" reply -s "$b" --queue workers sum 5 2>r2.log & pids="$pids $!"
-until_said r1.log "Answering"
-until_said r2.log "Answering"
+until_said r1.log "Listening"
+until_said r2.log "Listening"
 for server in "$a" "$b"; do
     answer=$("$bin/midge" request -s "$server" sum "2+3")
     [ "$answer" = 5 ] || fail "the answer is '$answer'"

@@ -6,6 +6,7 @@ use midge::identity::signed::{HashType, Rules};
 
 use crate::Outcome;
 use crate::bus::{Place, in_a_line, payload, print};
+use crate::listen::Listen;
 
 /// Send and hear messages of which it is known who said them.
 #[derive(Debug, Subcommand)]
@@ -32,15 +33,10 @@ pub(crate) struct Say {
 #[derive(Debug, Args)]
 pub(crate) struct Hear {
     #[command(flatten)]
-    place: Place,
+    listen: Listen,
     /// Print messages that nobody signed, too, marked.
     #[arg(long)]
     mark_unsigned: bool,
-    /// End after so many.
-    #[arg(long, short)]
-    count: Option<u64>,
-    /// The channel.
-    name: String,
 }
 
 /// How a message is signed.
@@ -79,26 +75,19 @@ impl Say {
 
 impl Hear {
     async fn run(self) -> Outcome {
-        let bus = self.place.connect().await?;
-        let mut messages = bus.subscribe(&self.name, None).await?;
         let unsigned = if self.mark_unsigned { Unsigned::Mark } else { Unsigned::Reject };
-        let mut received = Received::new(&self.name, unsigned, Rules::default());
-        let mut left = self.count;
-        eprintln!("Listening to {}", self.name);
-        while left != Some(0) {
-            let Some(message) = messages.next().await else {
-                return Err("the subscription has ended".to_owned());
-            };
-            match received.look(&message) {
-                Ok(message) => {
-                    let sender =
-                        message.sender.map_or_else(|| "(unsigned)".to_owned(), |sender| sender.to_string());
-                    print(format!("{sender} {}", in_a_line(&message.payload)).as_bytes())?;
-                    left = left.map(|left| left - 1);
-                }
-                Err(why) => eprintln!("A message is left out: {why}"),
+        let mut received = Received::new(&self.listen.subject, unsigned, Rules::default());
+        let show = async |_: &_, message: midge::client::Message| match received.look(&message) {
+            Ok(message) => {
+                let sender =
+                    message.sender.map_or_else(|| "(unsigned)".to_owned(), |sender| sender.to_string());
+                print(format!("{sender} {}", in_a_line(&message.payload)).as_bytes()).map(|()| true)
             }
-        }
-        bus.close().await
+            Err(why) => {
+                eprintln!("A message is left out: {why}");
+                Ok(false)
+            }
+        };
+        self.listen.run(show).await
     }
 }

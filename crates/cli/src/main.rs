@@ -3,6 +3,7 @@
 mod bus;
 mod channel;
 mod key;
+mod listen;
 mod publish;
 mod reply;
 mod request;
