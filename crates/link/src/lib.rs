@@ -69,7 +69,7 @@ pub use link::{Direction, Ended, Link, LinkStats, LinkStream};
 pub use path::{Boxed, LocateError, Outgoing, PacketPath, PathLimits, Received, Sent};
 pub use quic::{CertificateError, DialError, EndpointError};
 pub use table::{IncomingStream, LinkEvent, LinkEvents, LinkTable};
-pub use udp::{UdpPath, open as open_udp};
+pub use udp::{UdpPath, open as open_udp, open_any as open_any_udp};
 
 /// Who may have a link to this peer, of those who ask for one. Asked during the handshake, once somebody has proven who
 /// he is; must answer without waiting.

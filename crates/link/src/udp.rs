@@ -36,13 +36,12 @@ impl UdpPath {
         Self::of(open(address)?)
     }
 
-    /// A socket to dial by: one for IPv6, which reaches both, where there is any. Needs a tokio runtime.
+    /// A socket to dial by, as [`open_any`] opens it. Needs a tokio runtime.
     ///
     /// # Errors
     /// The system refuses it.
     pub fn any() -> io::Result<Arc<Self>> {
-        let any = |ip: IpAddr| Self::bind(SocketAddr::new(ip, 0));
-        any(Ipv6Addr::UNSPECIFIED.into()).or_else(|_| any(Ipv4Addr::UNSPECIFIED.into()))
+        Self::of(open_any()?)
     }
 
     /// The socket, which somebody else has opened. Needs a tokio runtime.
@@ -71,6 +70,15 @@ pub fn open(address: SocketAddr) -> io::Result<UdpSocket> {
     }
     socket.bind(&address.into())?;
     Ok(socket.into())
+}
+
+/// A socket to dial by, with the buffers that links want: one for IPv6, which reaches both, where there is any.
+///
+/// # Errors
+/// The system refuses it.
+pub fn open_any() -> io::Result<UdpSocket> {
+    let any = |ip: IpAddr| open(SocketAddr::new(ip, 0));
+    any(Ipv6Addr::UNSPECIFIED.into()).or_else(|_| any(Ipv4Addr::UNSPECIFIED.into()))
 }
 
 impl PacketPath for UdpPath {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{Rules, SignedError, UnixTime, Verified};
 
-/// Marks of messages that are still fresh. Two sets by the sender's time: when it has gone on by a window, the older is
+/// Marks of messages that are still fresh, in two sets by when they came: when two windows have gone by, the older one is
 /// forgotten as a whole.
 #[derive(Debug, Default)]
 pub struct Replays {

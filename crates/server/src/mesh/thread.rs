@@ -5,7 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use midge_link::{PacketPath, UdpPath, open_udp};
+use midge_link::{PacketPath, UdpPath, open_any_udp, open_udp};
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
@@ -29,10 +29,8 @@ impl Sockets {
             sockets.push(socket.map_err(refuse)?);
         }
         if sockets.is_empty() {
-            let any = |host: &str| host.parse().map_err(io::Error::other).and_then(open_udp);
-            // One for IPv6 reaches both, where there is any.
-            let socket = any("[::]:0").or_else(|_| any("0.0.0.0:0"));
-            sockets.push(socket.map_err(|source| StartError::Listen { address: "udp".to_owned(), source })?);
+            let refuse = |source| StartError::Listen { address: "udp".to_owned(), source };
+            sockets.push(open_any_udp().map_err(refuse)?);
         }
         Ok(Some(Self(sockets)))
     }
