@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use midge_identity::{KeyPair, PeerId};
-use midge_link::{Anybody, IncomingStream, Link, LinkConfig, LinkEvent, LinkTable, UdpPath};
+use midge_link::{Address, Anybody, IncomingStream, Link, LinkConfig, LinkEvent, LinkTable, UdpPath};
 use midge_testkit::process::Process;
 use midge_testkit::tls::Authority;
 use rustls::crypto::ring;
@@ -23,8 +23,9 @@ use crate::sh::{self, Outcome, cargo, cmd, root};
 const MUCH: usize = 512 << 20;
 const PIECE: usize = 64 << 10;
 const ROUNDS: usize = 7;
-/// Peers that link to one server.
-const PEERS: usize = 1000;
+/// Peers that link to one server, and how many of them at a time.
+const PEERS: usize = 1024;
+const AT_A_TIME: usize = 16;
 const PROTOCOL: &str = "bench/1";
 
 pub(super) fn run() -> Outcome {
@@ -40,7 +41,7 @@ pub(super) fn run() -> Outcome {
         }
     }
     sh::run(&mut cargo(&["build", "--quiet", "--release", "--package", "midged"]))?;
-    let (handshake, memory) = runtime.block_on(peers())?;
+    let Peers { rate, handshake, memory } = runtime.block_on(peers())?;
     let (link, tcp) = (median(&links), median(&tls));
     let text = format!(
         "# Links, measured\n\n\
@@ -50,6 +51,7 @@ pub(super) fn run() -> Outcome {
          | processor seconds for each GB, both ends | {:.2} | {:.2} | {:.2} |\n\n\
          Medians of {ROUNDS} rounds of {} MB, taking turns. A datagram on this path has 1452 bytes at most; the cost is for each datagram.\n\n\
          | {PEERS} peers that link to one `midged` | |\n|---|---|\n\
+         | links each second, {AT_A_TIME} peers at a time, on the same processors as `midged` | {rate:.0} |\n\
          | processor time of `midged` for each: handshake, log line | {:.0} µs |\n\
          | memory of `midged` for each idle link | {:.1} KiB |\n\n\
          Messages over a link beside nats-server's route with TLS: rows L1 and L2 in [the table](README.md).\n",
@@ -231,34 +233,51 @@ async fn tcp() -> Outcome<Figure> {
     transfer(out, incoming).await
 }
 
-/// Nanoseconds of midged's processor time for each peer that links to it, and bytes for each that is there.
-async fn peers() -> Outcome<(f64, f64)> {
+/// What peers cost that link to one server.
+struct Peers {
+    /// Links each second.
+    rate: f64,
+    /// Nanoseconds of midged's processor time for each.
+    handshake: f64,
+    /// Bytes of midged's for each that is there.
+    memory: f64,
+}
+
+async fn peers() -> Outcome<Peers> {
     midge_testkit::process::many_files();
     let config = "mesh { listen: \"udp://127.0.0.1:-1\", allow: any }";
     let server = Process::with_config(&root().join("target/release/midged"), config);
     let id: PeerId = server.peer_id().parse().map_err(|error| format!("{error}"))?;
-    let place = format!("udp://127.0.0.1:{}", server.link_port());
+    let there: Address =
+        format!("udp://127.0.0.1:{}", server.link_port()).parse().map_err(|error| format!("{error}"))?;
     // Later links cost what those do that are not the first.
     let mut first = peer(1000)?;
-    first.table.want(id, vec![place.parse().map_err(|error| format!("{error}"))?]);
+    first.table.want(id, vec![there.clone()]);
     up(&mut first).await?;
+    let mut groups = Vec::new();
+    for group in 0..AT_A_TIME {
+        let seeds = (0..PEERS / AT_A_TIME).map(|number| 2000 + (group * PEERS + number) as u64);
+        groups.push(seeds.map(peer).collect::<Outcome<Vec<Peer>>>()?);
+    }
     tokio::time::sleep(Duration::from_secs(1)).await;
     let (cpu, memory) = (cpu_of(&server.pid().to_string())?, memory_of(server.pid())?);
-    let mut all = Vec::new();
-    let mut number = 2000;
-    while all.len() < PEERS {
-        number += 1;
-        let mut one = peer(number)?;
-        // The others' routes would be opened by the server, again and again, for nobody takes them here.
-        if one.table.peer() > id {
-            continue;
+    let begin = Instant::now();
+    let dial = |mut group: Vec<Peer>, there: Address| async move {
+        for one in &mut group {
+            one.table.want(id, vec![there.clone()]);
+            up(one).await?;
         }
-        one.table.want(id, vec![place.parse().map_err(|error| format!("{error}"))?]);
-        up(&mut one).await?;
-        all.push(one);
+        Ok::<_, String>(group)
+    };
+    let dialling: Vec<_> = groups.into_iter().map(|group| tokio::spawn(dial(group, there.clone()))).collect();
+    let mut all = Vec::new();
+    for group in dialling {
+        all.push(group.await.map_err(|error| error.to_string())??);
     }
+    let time = begin.elapsed().as_secs_f64();
     let handshakes = cpu_of(&server.pid().to_string())? - cpu;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let grown = memory_of(server.pid())? - memory;
-    Ok((handshakes / PEERS as f64, grown / PEERS as f64))
+    let each = |sum: f64| sum / PEERS as f64;
+    Ok(Peers { rate: PEERS as f64 / time, handshake: each(handshakes), memory: each(grown) })
 }
