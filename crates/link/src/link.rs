@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -41,6 +42,8 @@ pub enum Ended {
     NotAllowed,
     /// The other side has given no sign of itself when it was asked, and there is another link to it.
     Superseded,
+    /// It is not used any more, since another one goes straight to the peer. It stays in reserve.
+    Relayed,
     /// One side stops.
     Shutdown,
     /// Nothing has been heard of the other side for the idle timeout.
@@ -99,6 +102,7 @@ impl fmt::Display for Ended {
             Self::TooMany => "there are too many",
             Self::NotAllowed => "the peer is not allowed to link",
             Self::Superseded => "another one has taken its place",
+            Self::Relayed => "another one goes straight to the peer",
             Self::Shutdown => "one side stops",
             Self::Silent => "nothing is heard of the peer",
             Self::Forgotten => "the peer has begun anew",
@@ -222,7 +226,13 @@ impl Link {
     /// Where the other side is.
     #[must_use]
     pub fn address(&self) -> String {
-        format!("{}://{}", self.scheme(), self.place())
+        shown(&*self.0.path, self.0.connection.remote_address())
+    }
+
+    /// Whether others carry it (see [`PathLimits::relayed`](crate::PathLimits::relayed)).
+    #[must_use]
+    pub fn is_relayed(&self) -> bool {
+        self.0.path.limits().relayed
     }
 
     /// Whether the two go different ways, so that one may be of use where the other is not any more.
@@ -230,9 +240,11 @@ impl Link {
         let remote = |link: &Self| link.0.connection.remote_address();
         // Of those that are dialled it is not known from where they come.
         let local = self.0.connection.local_ip().zip(other.0.connection.local_ip());
-        !Arc::ptr_eq(&self.0.path, &other.0.path)
-            || remote(self) != remote(other)
-            || local.is_some_and(|(one, other)| one != other)
+        if !Arc::ptr_eq(&self.0.path, &other.0.path) {
+            return true;
+        }
+        !self.is_relayed()
+            && (remote(self) != remote(other) || local.is_some_and(|(one, other)| one != other))
     }
 
     /// What was agreed to speak: `midge/1` or `bifrost`.
@@ -306,6 +318,12 @@ impl Link {
         self.0.connection.send_datagram(Bytes::from_static(b"?")).ok()?;
         Some(self.0.connection.stats().frame_rx.acks)
     }
+}
+
+/// An address of that network, with its scheme.
+pub(crate) fn shown(path: &dyn PacketPath, address: SocketAddr) -> String {
+    let (scheme, place) = (path.scheme(), path.show(address));
+    if place.is_empty() { format!("{scheme}:") } else { format!("{scheme}://{place}") }
 }
 
 /// A stream of bytes in both directions. Dropped, it ends: what was written still arrives.

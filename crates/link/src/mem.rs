@@ -70,6 +70,7 @@ struct Net {
     /// When what was sent from one to another will have left, where the rate is limited.
     busy: HashMap<(u64, u64), Instant>,
     reliable: bool,
+    relayed: bool,
     counts: Counts,
 }
 
@@ -92,16 +93,22 @@ impl MemNetwork {
     /// A network that loses what finds no room.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self::with(seed, false)
+        Self::with(seed, false, false)
     }
 
     /// A network that has senders wait instead.
     #[must_use]
     pub fn reliable(seed: u64) -> Self {
-        Self::with(seed, true)
+        Self::with(seed, true, false)
     }
 
-    fn with(seed: u64, reliable: bool) -> Self {
+    /// A network that is taken to be carried by others, with addresses `relay://`.
+    #[must_use]
+    pub fn relayed(seed: u64) -> Self {
+        Self::with(seed, false, true)
+    }
+
+    fn with(seed: u64, reliable: bool, relayed: bool) -> Self {
         let net = Net {
             random: seed,
             conditions: Conditions::default(),
@@ -111,6 +118,7 @@ impl MemNetwork {
             next: 1,
             busy: HashMap::new(),
             reliable,
+            relayed,
             counts: Counts::default(),
         };
         Self(Arc::new(Mutex::new(net)))
@@ -299,7 +307,7 @@ fn number_of(address: SocketAddr) -> Option<u64> {
 
 impl PacketPath for MemPath {
     fn scheme(&self) -> &'static str {
-        "mem"
+        if self.net.0.lock().relayed { "relay" } else { "mem" }
     }
 
     fn local_address(&self) -> SocketAddr {
@@ -307,7 +315,11 @@ impl PacketPath for MemPath {
     }
 
     fn limits(&self) -> PathLimits {
-        PathLimits { max_datagram: 1452, max_sent: 1, max_received: 1, reliable: self.net.0.lock().reliable }
+        let (reliable, relayed) = {
+            let net = self.net.0.lock();
+            (net.reliable, net.relayed)
+        };
+        PathLimits { max_datagram: 1452, max_sent: 1, max_received: 1, reliable, relayed, window: None }
     }
 
     fn try_send(&self, datagrams: &Outgoing<'_>) -> Sent {

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use midge_identity::PeerId;
 
@@ -50,6 +51,22 @@ pub trait PacketPath: Debug + Send + Sync + 'static {
     fn show(&self, address: SocketAddr) -> String {
         address.to_string()
     }
+
+    /// Who alone can be at an address, where the network has had that proven before any datagram went. A link from there
+    /// is for nobody else.
+    fn owner(&self, _: SocketAddr) -> Option<PeerId> {
+        None
+    }
+
+    /// Waits until it is known that what is sent to an address gets nowhere, and says why. Most networks never know.
+    fn lost(self: Arc<Self>, _: SocketAddr) -> Boxed<String> {
+        Box::pin(std::future::pending())
+    }
+
+    /// Says that an address has no use any more: the link there has ended, or none has come of dialling it. Its last
+    /// datagrams are on their way, and take about `rtt` to the other side and back. Of handshakes that others begin and
+    /// nothing comes of it is not told.
+    fn done(&self, _: SocketAddr, _rtt: Duration) {}
 }
 
 /// Why an address leads nowhere.
@@ -68,6 +85,11 @@ pub struct PathLimits {
     pub max_received: usize,
     /// Whether what was taken arrives, in order.
     pub reliable: bool,
+    /// Whether others carry the datagrams on their way, between addresses that are one link's each. Such a link is used
+    /// only while there is none that goes straight to the peer.
+    pub relayed: bool,
+    /// Bytes that all links together may have on their way to this end, where more would be held against it.
+    pub window: Option<u32>,
 }
 
 /// Datagrams to one address, behind each other.

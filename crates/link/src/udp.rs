@@ -96,6 +96,8 @@ impl PacketPath for UdpPath {
             max_sent: self.state.max_gso_segments(),
             max_received: self.state.gro_segments(),
             reliable: false,
+            relayed: false,
+            window: None,
         }
     }
 

@@ -8,20 +8,20 @@ use std::time::Duration;
 use midge_identity::{KeyPair, PeerId};
 use parking_lot::Mutex;
 use quinn::{
-    ClientConfig, ConnectionId, ConnectionIdGenerator, EndpointConfig, Incoming, MtuDiscoveryConfig,
-    ServerConfig, TransportConfig, VarInt,
+    ClientConfig, Connection, ConnectionId, ConnectionIdGenerator, EndpointConfig, Incoming,
+    MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt,
 };
 use quinn_proto::InvalidCid;
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::certificate::CertificateError;
 use super::socket::Socket;
 use super::tls::{Credentials, Slot, Verdict};
 use crate::Admission;
 use crate::config::LinkConfig;
-use crate::link::{Direction, Ended, Link, NewLink};
+use crate::link::{Direction, Ended, Link, NewLink, shown};
 use crate::path::PacketPath;
 
 /// What the key is salted with by which an endpoint tells that it knows nothing of a link any more.
@@ -221,6 +221,51 @@ pub(crate) struct Endpoint {
     transport: Arc<TransportConfig>,
     config: Arc<LinkConfig>,
     handshakes: Handshakes,
+    /// Connections that share a window, where they must.
+    sharing: Option<Arc<Sharing>>,
+}
+
+/// Connections that share what may be on its way to this end.
+#[derive(Debug)]
+struct Sharing {
+    window: u32,
+    connections: Mutex<Vec<Connection>>,
+}
+
+impl Sharing {
+    fn join(&self, connection: &Connection) {
+        let mut connections = self.connections.lock();
+        connections.push(connection.clone());
+        self.share(&connections);
+    }
+
+    fn leave(&self, connection: &Connection) {
+        let mut connections = self.connections.lock();
+        connections.retain(|other| other.stable_id() != connection.stable_id());
+        self.share(&connections);
+    }
+
+    fn share(&self, connections: &[Connection]) {
+        let each = self.window / u32::try_from(connections.len().max(LEAST_SHARING)).unwrap_or(u32::MAX);
+        for connection in connections {
+            connection.set_receive_window(VarInt::from_u32(each.max(LEAST_WINDOW)));
+        }
+    }
+}
+
+/// Some of the window is kept for those who come next: no connection has more than an eighth.
+const LEAST_SHARING: usize = 8;
+/// What each is left with.
+const LEAST_WINDOW: u32 = 32 * 1024;
+
+/// Lets those link whom another one does, of one peer only.
+#[derive(Debug)]
+struct Only(Option<PeerId>, Arc<dyn Admission>);
+
+impl Admission for Only {
+    fn admits(&self, peer: &PeerId) -> bool {
+        self.0.is_none_or(|only| only == *peer) && self.1.admits(peer)
+    }
 }
 
 impl Endpoint {
@@ -239,7 +284,7 @@ impl Endpoint {
         let mut secret = [0; 32];
         // The same after a restart at the same place, so that whoever still thinks of a link from before learns at once that
         // it is gone; and others at other places, so that no two endpoints answer for each other.
-        let place = format!("{}://{}", path.scheme(), path.show(path.local_address()));
+        let place = shown(&*path, path.local_address());
         key.derive(RESET_SALT, place.as_bytes(), &mut secret);
         let mut quic = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &secret)));
         key.derive(IDS_SALT, place.as_bytes(), &mut secret);
@@ -254,12 +299,13 @@ impl Endpoint {
         let transport = Arc::new(transport(&config, &*path));
         let (server, _) = credentials.server(admission.clone())?;
         let mut server = ServerConfig::with_crypto(Arc::new(server));
-        server.transport_config(transport.clone()).max_incoming(MOST_INCOMING);
+        server.transport_config(transport.clone()).max_incoming(MOST_INCOMING).migration(!limits.relayed);
         let socket = Arc::new(Socket::new(path.clone()));
         let runtime = Arc::new(quinn::TokioRuntime);
         let quic = quinn::Endpoint::new_with_abstract_socket(quic, Some(server), socket, runtime)?;
         let (credentials, handshakes) = (credentials.clone(), Arc::default());
-        Ok(Self { quic, path, credentials, admission, transport, config, handshakes })
+        let sharing = limits.window.map(|window| Arc::new(Sharing { window, connections: Mutex::default() }));
+        Ok(Self { quic, path, credentials, admission, transport, config, handshakes, sharing })
     }
 
     pub(crate) const fn path(&self) -> &Arc<dyn PacketPath> {
@@ -268,11 +314,36 @@ impl Endpoint {
 
     /// Dials a peer at an address. There is a link only once the other side has agreed, too.
     pub(crate) async fn dial(&self, peer: PeerId, to: SocketAddr) -> Result<Link, DialError> {
-        let address = format!("{}://{}", self.path.scheme(), self.path.show(to));
-        match timeout(self.config.dial_timeout, self.shake_hands(peer, to, &address)).await {
-            Ok(done) => done,
-            Err(_) => Err(DialError::Timeout(address)),
+        let address = shown(&*self.path, to);
+        let done = tokio::select! {
+            biased;
+            done = self.shake_hands(peer, to, &address) => done,
+            why = self.path.clone().lost(to) => Err(DialError::Failed { address, why }),
+            () = sleep(self.config.dial_timeout) => Err(DialError::Timeout(address)),
+        };
+        if done.is_err() {
+            self.path.done(to, Duration::ZERO);
         }
+        done
+    }
+
+    /// A link, and what must be seen to when it ends.
+    fn link(&self, connection: Connection, peer: PeerId, direction: Direction) -> Link {
+        let path = self.path.clone();
+        if path.limits().relayed {
+            let (sharing, connection, path) = (self.sharing.clone(), connection.clone(), path.clone());
+            if let Some(sharing) = &sharing {
+                sharing.join(&connection);
+            }
+            tokio::spawn(async move {
+                connection.closed().await;
+                if let Some(sharing) = &sharing {
+                    sharing.leave(&connection);
+                }
+                path.done(connection.remote_address(), connection.rtt());
+            });
+        }
+        Link::new(NewLink { connection, peer, direction, path })
     }
 
     async fn shake_hands(&self, peer: PeerId, to: SocketAddr, address: &str) -> Result<Link, DialError> {
@@ -291,11 +362,10 @@ impl Endpoint {
             tokio::select! {
                 biased;
                 error = connection.closed() => return Err(explain(error, None, address, peer)),
-                () = tokio::time::sleep(LOOK.max(connection.rtt() / 8)) => {}
+                () = sleep(LOOK.max(connection.rtt() / 8)) => {}
             }
         }
-        let new = NewLink { connection, peer, direction: Direction::Outgoing, path: self.path.clone() };
-        Ok(Link::new(new))
+        Ok(self.link(connection, peer, Direction::Outgoing))
     }
 
     /// The next one that begins a handshake; `None` once the endpoint is closed.
@@ -318,9 +388,11 @@ impl Endpoint {
                 incoming.ignore();
                 continue;
             };
-            let Ok((crypto, slot)) = self.credentials.server(self.admission.clone()) else { continue };
+            let only = self.path.owner(incoming.remote_address());
+            let admission = Arc::new(Only(only, self.admission.clone()));
+            let Ok((crypto, slot)) = self.credentials.server(admission) else { continue };
             let mut config = ServerConfig::with_crypto(Arc::new(crypto));
-            config.transport_config(self.transport.clone());
+            config.transport_config(self.transport.clone()).migration(!self.path.limits().relayed);
             return Some(Arrival { incoming, config: Arc::new(config), slot, seat });
         }
     }
@@ -328,7 +400,7 @@ impl Endpoint {
     /// Finishes a handshake.
     pub(crate) async fn admit(&self, arrival: Arrival) -> Result<Link, Refused> {
         let Arrival { incoming, config, slot, seat } = arrival;
-        let address = format!("{}://{}", self.path.scheme(), self.path.show(incoming.remote_address()));
+        let address = shown(&*self.path, incoming.remote_address());
         let refused = |why: String| {
             let peer = match slot.get() {
                 Some(Verdict::NotAdmitted(peer) | Verdict::Peer(peer) | Verdict::Mismatch(peer)) => {
@@ -351,9 +423,7 @@ impl Endpoint {
         };
         drop(seat);
         let Some(Verdict::Peer(peer)) = slot.get() else { return Err(refused("no certificate".to_owned())) };
-        let new =
-            NewLink { connection, peer: *peer, direction: Direction::Incoming, path: self.path.clone() };
-        Ok(Link::new(new))
+        Ok(self.link(connection, *peer, Direction::Incoming))
     }
 
     /// Ends all links and takes no more.
@@ -375,14 +445,15 @@ fn transport(config: &LinkConfig, path: &dyn PacketPath) -> TransportConfig {
     discovery.upper_bound(limits.max_datagram);
     // Only times beyond 2^62 milliseconds are refused.
     let idle = config.idle_timeout.try_into().ok();
+    let window = config.link_window.min(limits.window.unwrap_or(u32::MAX) / LEAST_SHARING as u32);
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(config.max_streams))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .max_idle_timeout(idle)
         .keep_alive_interval(Some(config.keep_alive))
-        .stream_receive_window(VarInt::from_u32(config.stream_window))
-        .receive_window(VarInt::from_u32(config.link_window))
-        .send_window(u64::from(config.link_window))
+        .stream_receive_window(VarInt::from_u32(config.stream_window.min(window)))
+        .receive_window(VarInt::from_u32(window))
+        .send_window(u64::from(window))
         .mtu_discovery_config(Some(discovery))
         // Unreliable datagrams only ask whether somebody is there; what they hold is not kept.
         .datagram_receive_buffer_size(Some(1024))

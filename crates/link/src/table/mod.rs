@@ -305,12 +305,19 @@ impl Table {
         pause.mul_f64(0.75 + (random >> 33) as f64 / (1_u64 << 32) as f64)
     }
 
-    /// Whether the peer should be dialled at that address: it is not there already, and more links are wanted.
+    /// Whether the peer should be dialled at that address: it is not there already, and more links are wanted, or a
+    /// better one.
     fn lacks(&self, peer: &PeerId, address: &Address) -> bool {
         let state = self.state.lock();
         let Some(peer) = state.peers.get(peer) else { return false };
         let enough = peer.wanted.len().clamp(1, ENOUGH);
-        peer.links.len() < enough && !peer.links.iter().any(|link| link.address() == address.to_string())
+        let goes_straight = |endpoint: &Arc<Endpoint>| {
+            endpoint.path().scheme() == address.scheme() && !endpoint.path().limits().relayed
+        };
+        let is_better =
+            || peer.links.iter().all(Link::is_relayed) && state.endpoints.iter().any(goes_straight);
+        (peer.links.len() < enough || is_better())
+            && !peer.links.iter().any(|link| link.address() == address.to_string())
     }
 
     /// Takes up a link that both sides have agreed to.
@@ -362,6 +369,9 @@ impl Table {
         peer.links.remove(at);
         *count -= 1;
         if at == 0 {
+            if let Some(straight) = peer.links.iter().position(|link| !link.is_relayed()) {
+                peer.links.swap(0, straight);
+            }
             self.events.push(match peer.links.first() {
                 Some(next) => LinkEvent::Moved { link: next.clone(), before: link.number(), why },
                 None => LinkEvent::Down { link: link.clone(), why },
@@ -374,7 +384,7 @@ impl Table {
     }
 
     /// Has a link used instead of the one that is.
-    fn promote(&self, new: &Link, used: &Link) {
+    fn promote(&self, new: &Link, used: &Link, why: Ended) {
         let mut state = self.state.lock();
         let Some(peer) = state.peers.get_mut(&new.peer()) else { return };
         if peer.links.first() != Some(used) {
@@ -382,7 +392,7 @@ impl Table {
         }
         let Some(at) = peer.links.iter().position(|link| link == new) else { return };
         peer.links.swap(0, at);
-        let (link, before, why) = (new.clone(), used.number(), Ended::Superseded);
+        let (link, before) = (new.clone(), used.number());
         self.events.push(LinkEvent::Moved { link, before, why });
         peer.changed();
     }
@@ -411,15 +421,20 @@ async fn decide(table: Arc<Table>, used: Link, new: Link) {
         let now = used.ask();
         // One that cannot be asked is believed to be there.
         if now.is_none() || now > before {
+            let is_better = used.is_relayed() && !new.is_relayed() && !new.is_closed();
+            let other = if is_better { &used } else { &new };
+            if is_better {
+                table.promote(&new, &used, Ended::Relayed);
+            }
             if table.decides(&new.peer()) && !table.may_stay(&used, &new) {
-                new.close(&Ended::Surplus);
+                other.close(&Ended::Surplus);
             }
             return;
         }
     }
     // Nothing is given up for what is not there itself.
     if !new.is_closed() && (new_before.is_none() || new.ask() > new_before) {
-        table.promote(&new, &used);
+        table.promote(&new, &used, Ended::Superseded);
         used.close(&Ended::Superseded);
     }
 }

@@ -226,3 +226,61 @@ async fn who_is_not_wanted_any_more_is_not_dialled() {
     later(60.0).await;
     assert_eq!(alice.links_to(&bob), 0);
 }
+
+/// What others carry is used while nothing goes straight, stays in reserve beside it, and takes over at once.
+#[tokio::test(start_paused = true)]
+async fn a_link_that_goes_straight_is_used_instead_of_a_relayed_one() {
+    for (ours, theirs) in [(0, 1), (1, 0)] {
+        let (straight, relay, keys) = (MemNetwork::new(1), MemNetwork::relayed(2), keys(2));
+        let peer = |key| Peer::with(key, vec![straight.join(), relay.join()], Arc::new(Anybody), config());
+        let (mut alice, mut bob) = (peer(&keys[ours]), peer(&keys[theirs]));
+        let (here, there) = (alice.places[0].number(), bob.places[0].number());
+        straight.cut(here, there, true);
+        let by_relay = format!("relay://{}", bob.places[1].number()).parse().unwrap();
+        alice.table.want(bob.id(), vec![bob.address(), by_relay]);
+        let moved = async |peer: &mut Peer| {
+            loop {
+                match peer.event().await {
+                    LinkEvent::Up(link) => return (link, None),
+                    LinkEvent::Moved { link, why, .. } => return (link, Some(why)),
+                    LinkEvent::Down { why, .. } => panic!("down: {why}"),
+                    _ => {}
+                }
+            }
+        };
+        for peer in [&mut alice, &mut bob] {
+            assert!(moved(peer).await.0.is_relayed());
+        }
+        for _ in 0..2 {
+            straight.cut(here, there, false);
+            for peer in [&mut alice, &mut bob] {
+                let (link, why) = moved(peer).await;
+                assert_eq!((link.scheme(), why), ("mem", Some(Ended::Relayed)));
+            }
+            later(20.0).await;
+            assert_eq!((alice.links_to(&bob), bob.links_to(&alice)), (2, 2), "the other stays in reserve");
+            assert!(alice.says(&mut bob).await && bob.says(&mut alice).await);
+            straight.cut(here, there, true);
+            for peer in [&mut alice, &mut bob] {
+                let (link, why) = moved(peer).await;
+                assert_eq!((link.scheme(), why), ("relay", Some(Ended::Silent)));
+            }
+            assert!(alice.says(&mut bob).await && bob.says(&mut alice).await);
+        }
+    }
+}
+
+/// Two that reach each other only by what others carry have one link by it, whoever dials.
+#[tokio::test(start_paused = true)]
+async fn one_relayed_link_is_enough() {
+    let (relay, keys) = (MemNetwork::relayed(1), keys(2));
+    let (mut alice, mut bob) = (Peer::new(&keys[0], &relay), Peer::new(&keys[1], &relay));
+    let at = |peer: &Peer| vec![format!("relay://{}", peer.places[0].number()).parse().unwrap()];
+    alice.table.want(bob.id(), at(&bob));
+    bob.table.want(alice.id(), at(&alice));
+    alice.up().await;
+    bob.up().await;
+    later(10.0).await;
+    assert_eq!((alice.links_to(&bob), bob.links_to(&alice)), (1, 1));
+    assert!(alice.says(&mut bob).await && bob.says(&mut alice).await);
+}
