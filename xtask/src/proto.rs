@@ -10,6 +10,7 @@ const MODULES: &[(&str, &str)] = &[
     ("hash", "crates/identity/src/proto/hash.rs"),
     ("signed", "crates/identity/src/proto/signed.rs"),
     ("link", "crates/link/src/proto.rs"),
+    ("rendezvous", "crates/backend/src/proto.rs"),
     ("nats", "crates/midge/src/bifrost/proto.rs"),
 ];
 

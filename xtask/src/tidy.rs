@@ -16,8 +16,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("midge-conf", &[]),
     ("midge-router", &["midge-wire"]),
     ("midge-link", &["midge-identity"]),
-    ("midge-server", &["midge-router", "midge-link", "midge-conf", "midge-identity", "midge-wire"]),
-    ("midge", &["midge-server", "midge-router", "midge-link", "midge-identity", "midge-wire"]),
+    ("midge-backend", &["midge-wire", "midge-identity", "midge-link"]),
+    (
+        "midge-server",
+        &["midge-router", "midge-link", "midge-backend", "midge-conf", "midge-identity", "midge-wire"],
+    ),
+    (
+        "midge",
+        &["midge-server", "midge-router", "midge-link", "midge-backend", "midge-identity", "midge-wire"],
+    ),
     ("midge-cli", &["midge"]),
     ("midged", &["midge", "midge-conf", "midge-server"]),
     (

@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         // Until the link is there and it is known who listens.
         match bob.client().request("sum", "2+3", PATIENCE).await {
             Ok(answer) => break answer,
-            Err(midge::client::RequestError::NoResponders(_)) => {
+            Err(midge::backend::BusError::NoResponders(_)) => {
                 tokio::time::sleep(Duration::from_millis(5)).await
             }
             Err(error) => return Err(error.into()),
@@ -47,12 +47,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("2+3 is {}", String::from_utf8_lossy(&answer.payload));
 
     // What is said on a channel is known to be from whom it is.
-    let mut hears = alice.channel("news", ChannelOptions::default())?;
-    let says = bob.channel("news", ChannelOptions::default())?;
+    let mut hears = alice.channel("news", ChannelOptions::default()).await?;
+    let says = bob.channel("news", ChannelOptions::default()).await?;
     while bob.client().send(&Message::new("news", "nobody said this"))? < 2 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    says.send(b"all is well")?;
+    says.send(b"all is well").await?;
     let news = hears.next().await.ok_or("no news")?;
     println!("{:?} says: {}", news.sender, String::from_utf8_lossy(&news.payload));
     assert_eq!(news.sender, Some(bob.peer_id()));

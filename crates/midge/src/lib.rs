@@ -39,13 +39,15 @@
 pub mod bifrost;
 mod node;
 
+pub use midge_backend as backend;
+pub use midge_backend::{bus, channel};
 pub use midge_identity as identity;
 pub use midge_link as link;
 pub use midge_router as router;
 pub use midge_router::local;
 pub use midge_server::{
     Inside, OptionsSource, Order, PROTOCOL_VERSION, ReloadError, Running, Server, SetupError, StartError,
-    TlsError, channel, client, log, mesh, options,
+    TlsError, client, log, mesh, options,
 };
 pub use midge_wire as wire;
-pub use node::{Node, NodeBuilder, NodeError};
+pub use node::{Embedded, EmbeddedParts, External, ExternalParts, Node, NodeBuilder, NodeError};

@@ -1,42 +1,68 @@
-//! A router inside a program, and its links to others.
+//! A program's place among others: a router inside it with links, or a deployment that is somebody else's.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use midge_backend::channel::{Channel, ChannelError, ChannelOptions};
+use midge_backend::{BackendError, Bus, BusError, Deployment, ExternalBus};
 use midge_identity::{KeyPair, PeerId};
 use midge_link::{
     Address, AddressError, EndpointError, IncomingStream, Link, LinkConfig, LinkEvent, LinkTable, PacketPath,
     PeerAddress, UdpPath,
 };
-use midge_server::channel::{Channel, ChannelError, ChannelOptions};
+use midge_server::bus::EmbeddedBus;
 use midge_server::client::Client;
 use midge_server::mesh::{Authorizer, KeyFileError, Membership, Mesh, new_key};
 use midge_server::options::Options;
 use midge_server::{Server, SetupError};
 use tokio::sync::broadcast;
 
-/// A peer: a router with a key, without a port for clients, and its links. Ends when it is dropped; [`Node::shutdown`]
-/// ends it gently.
+/// A peer: who one is, and what carries one's messages. That is a router inside the process with links to others, without a
+/// port for clients ([`Embedded`]); or a NATS deployment that is there already ([`External`]). A program that keeps to
+/// [`Node::bus`] and [`Node::channel`] does not know which. Ends when it is dropped; [`Node::shutdown`] ends it gently.
 #[derive(Debug)]
-pub struct Node {
-    server: Arc<Server>,
+pub struct Node<K = Embedded> {
     key: KeyPair,
+    bus: Arc<dyn Bus>,
+    kind: K,
+}
+
+/// A router inside the process, and its links.
+#[derive(Debug)]
+pub struct Embedded {
+    server: Arc<Server>,
     client: Client,
     mesh: Mesh,
     addresses: Vec<Address>,
 }
 
+/// A deployment that is somebody else's.
+#[derive(Debug)]
+pub struct External {
+    servers: String,
+}
+
 /// What a node is made of. Every part has a default that does no harm: a new key, no networks, nobody admitted.
 #[derive(Debug, Default)]
-pub struct NodeBuilder {
+pub struct NodeBuilder<P = EmbeddedParts> {
     key: Option<KeyPair>,
+    parts: P,
+}
+
+/// What a node with a router is made of.
+#[derive(Debug, Default)]
+pub struct EmbeddedParts {
     options: Options,
     listen: Vec<SocketAddr>,
     paths: Vec<Arc<dyn PacketPath>>,
     authorizer: Option<Arc<dyn Authorizer>>,
     links: LinkConfig,
 }
+
+/// What a node without a router is made of.
+#[derive(Debug)]
+pub struct ExternalParts(Deployment);
 
 /// Why a node did not begin.
 #[non_exhaustive]
@@ -51,6 +77,9 @@ pub enum NodeError {
     /// A network cannot be used.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    /// The deployment cannot be used.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
     /// An address cannot be listened on.
     #[error("{address}: {source}")]
     Listen {
@@ -61,32 +90,48 @@ pub enum NodeError {
     },
 }
 
-impl NodeBuilder {
+impl<P> NodeBuilder<P> {
     /// The node's key. Without one, a new key is made.
     #[must_use]
     pub fn key(mut self, key: KeyPair) -> Self {
         self.key = Some(key);
         self
     }
+}
 
+impl NodeBuilder {
     /// The router's options. What they say of listeners and threads is not used.
     #[must_use]
-    pub fn options(mut self, options: Options) -> Self {
-        self.options = options;
+    pub fn embedded(mut self, options: Options) -> Self {
+        self.parts.options = options;
+        self
+    }
+
+    /// No router: messages go through that deployment, below its prefix, and nothing else that was said so far holds but
+    /// the key.
+    #[must_use]
+    pub fn external(self, deployment: Deployment) -> NodeBuilder<ExternalParts> {
+        NodeBuilder { key: self.key, parts: ExternalParts(deployment) }
+    }
+
+    /// Has links through that deployment, too: to peers that are named as `ID@nats:`, and from those that may link.
+    #[must_use]
+    pub fn via(mut self, deployment: Deployment) -> Self {
+        self.parts.options.backend.deployment = deployment;
         self
     }
 
     /// Listens for links by UDP. Port 0 is any that is free.
     #[must_use]
     pub fn listen(mut self, address: SocketAddr) -> Self {
-        self.listen.push(address);
+        self.parts.listen.push(address);
         self
     }
 
     /// Makes links over that network, too.
     #[must_use]
     pub fn path(mut self, path: Arc<dyn PacketPath>) -> Self {
-        self.paths.push(path);
+        self.parts.paths.push(path);
         self
     }
 
@@ -96,35 +141,35 @@ impl NodeBuilder {
     /// The text is not a peer's id and address, such as `12D3Koo…@udp://192.0.2.1:4223`.
     pub fn peer(mut self, peer: &str) -> Result<Self, AddressError> {
         let peer: PeerAddress = peer.parse()?;
-        self.options.mesh.peers.push(peer);
+        self.parts.options.mesh.peers.push(peer);
         Ok(self)
     }
 
     /// Lets that peer link, and trusts it as a server of the same cluster.
     #[must_use]
     pub fn allow(mut self, peer: PeerId) -> Self {
-        self.options.mesh.allow.push(peer);
+        self.parts.options.mesh.allow.push(peer);
         self
     }
 
     /// Lets everybody link who has a key: as a client or leafnode, unless it is named.
     #[must_use]
     pub fn allow_any(mut self) -> Self {
-        self.options.mesh.allow_any = true;
+        self.parts.options.mesh.allow_any = true;
         self
     }
 
     /// Says who may link and to which accounts peers belong, instead of the options.
     #[must_use]
     pub fn authorizer(mut self, authorizer: Arc<dyn Authorizer>) -> Self {
-        self.authorizer = Some(authorizer);
+        self.parts.authorizer = Some(authorizer);
         self
     }
 
     /// How links behave.
     #[must_use]
     pub fn links(mut self, links: LinkConfig) -> Self {
-        self.links = links;
+        self.parts.links = links;
         self
     }
 
@@ -134,26 +179,94 @@ impl NodeBuilder {
     /// Something of what it is made of cannot be used.
     pub fn start(self) -> Result<Node, NodeError> {
         let key = self.key.map_or_else(new_key, Ok)?;
-        let mut options = self.options;
-        let mut paths = self.paths;
-        for address in self.listen {
+        let EmbeddedParts { mut options, listen, mut paths, authorizer, links } = self.parts;
+        for address in listen {
             let path = UdpPath::bind(address).map_err(|source| NodeError::Listen { address, source })?;
             paths.push(path);
         }
-        if paths.is_empty() && !options.mesh.peers.is_empty() {
+        let by_udp = options.mesh.peers.iter().any(|peer| peer.address.scheme() == "udp");
+        if by_udp && !paths.iter().any(|path| path.scheme() == "udp") {
             let address = SocketAddr::new(std::net::Ipv4Addr::UNSPECIFIED.into(), 0);
             paths.push(UdpPath::any().map_err(|source| NodeError::Listen { address, source })?);
         }
         let show = |path: &Arc<dyn PacketPath>| {
             format!("{}://{}", path.scheme(), path.show(path.local_address())).parse().ok()
         };
-        let addresses: Vec<Address> = paths.iter().filter_map(show).collect();
+        let mut addresses: Vec<Address> = paths.iter().filter_map(show).collect();
         options.mesh.listen.clone_from(&addresses);
-        let membership = Membership { key: key.clone(), authorizer: self.authorizer, links: self.links };
+        if options.backend.carries_links() {
+            addresses.extend(format!("{}:", midge_backend::SCHEME).parse());
+        }
+        let membership = Membership { key: key.clone(), authorizer, links };
         let server = Server::with_key(options, membership)?;
         let mesh = server.join_mesh(paths)?;
         let client = server.client(&server.own_account());
-        Ok(Node { server, key, client, mesh, addresses })
+        let bus = EmbeddedBus::new(client.clone());
+        Ok(Node { key, bus, kind: Embedded { server, client, mesh, addresses } })
+    }
+}
+
+impl NodeBuilder<ExternalParts> {
+    /// Connects. Needs a tokio runtime with I/O and time.
+    ///
+    /// # Errors
+    /// The deployment cannot be used, or does not let this node in.
+    pub async fn start(self) -> Result<Node<External>, NodeError> {
+        let Self { key, parts: ExternalParts(deployment) } = self;
+        let key = key.map_or_else(new_key, Ok)?;
+        let bus = ExternalBus::connect(&deployment, &key).await?;
+        Ok(Node { key, bus, kind: External { servers: deployment.shown() } })
+    }
+}
+
+impl<K> Node<K> {
+    /// What other peers call it.
+    #[must_use]
+    pub fn peer_id(&self) -> PeerId {
+        self.key.peer_id()
+    }
+
+    /// What carries its messages.
+    #[must_use]
+    pub fn bus(&self) -> &Arc<dyn Bus> {
+        &self.bus
+    }
+
+    /// Opens a channel on which messages are signed by the node's key.
+    ///
+    /// # Errors
+    /// The name is none, or may not be subscribed to.
+    pub async fn channel(&self, name: &str, options: ChannelOptions) -> Result<Channel, ChannelError> {
+        Channel::open(&self.bus, &self.key, name, options).await
+    }
+
+    /// The same for the owner of another key.
+    ///
+    /// # Errors
+    /// The name is none, or may not be subscribed to.
+    pub async fn channel_of(
+        &self,
+        key: &KeyPair,
+        name: &str,
+        options: ChannelOptions,
+    ) -> Result<Channel, ChannelError> {
+        Channel::open(&self.bus, key, name, options).await
+    }
+}
+
+impl Node<External> {
+    /// The deployment's servers, as logs may name them.
+    #[must_use]
+    pub fn servers(&self) -> &str {
+        &self.kind.servers
+    }
+
+    /// Has taken in what was published, and ends.
+    ///
+    /// # Errors
+    /// The deployment does not answer.
+    pub async fn shutdown(self) -> Result<(), BusError> {
+        self.bus.drain().await
     }
 }
 
@@ -164,79 +277,53 @@ impl Node {
         NodeBuilder::default()
     }
 
-    /// What other peers call it.
-    #[must_use]
-    pub fn peer_id(&self) -> PeerId {
-        self.key.peer_id()
-    }
-
     /// Where others can reach it, as far as it knows.
     #[must_use]
     pub fn addresses(&self) -> &[Address] {
-        &self.addresses
+        &self.kind.addresses
     }
 
     /// A client of the router, inside the process.
     #[must_use]
     pub fn client(&self) -> Client {
-        self.client.clone()
-    }
-
-    /// Opens a channel on which messages are signed by the node's key.
-    ///
-    /// # Errors
-    /// The name is none.
-    pub fn channel(&self, name: &str, options: ChannelOptions) -> Result<Channel, ChannelError> {
-        Channel::open(&self.client, &self.key, name, options)
-    }
-
-    /// The same for the owner of another key.
-    ///
-    /// # Errors
-    /// The name is none.
-    pub fn channel_of(
-        &self,
-        key: &KeyPair,
-        name: &str,
-        options: ChannelOptions,
-    ) -> Result<Channel, ChannelError> {
-        Channel::open(&self.client, key, name, options)
+        self.kind.client.clone()
     }
 
     /// All links.
     #[must_use]
     pub const fn links(&self) -> &LinkTable {
-        self.mesh.links()
+        self.kind.mesh.links()
     }
 
     /// The link to that peer, if there is one.
     #[must_use]
     pub fn link(&self, peer: &PeerId) -> Option<Link> {
-        self.mesh.links().link(peer)
+        self.links().link(peer)
     }
 
     /// What happens to links from now on.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<LinkEvent> {
-        self.mesh.events()
+        self.kind.mesh.events()
     }
 
     /// The next stream of a protocol of the program's own, which a peer has opened. Each protocol must be served
     /// ([`LinkTable::serve`]).
     pub async fn next_stream(&mut self) -> Option<IncomingStream> {
-        self.mesh.next_stream().await
+        self.kind.mesh.next_stream().await
     }
 
     /// The router's shell: to drive clients over byte streams, for monitoring and options.
     #[must_use]
     pub const fn server(&self) -> &Arc<Server> {
-        &self.server
+        &self.kind.server
     }
 
     /// Delivers what was accepted, and ends: clients first, then routes, then links.
     pub async fn shutdown(self) {
-        self.mesh.rest();
-        self.server.stop().await;
-        self.mesh.leave().await;
+        let Embedded { server, mesh, .. } = self.kind;
+        mesh.rest();
+        server.stop().await;
+        mesh.leave().await;
     }
 }

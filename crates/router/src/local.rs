@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use midge_wire::Pub;
+use midge_wire::subject::is_word;
 
 use crate::account::Account;
 use crate::conn::{Conn, Kind, Owner};
@@ -90,15 +91,6 @@ pub struct Outgoing<'a> {
     pub headers: &'a [u8],
     /// The rest.
     pub payload: &'a [u8],
-}
-
-/// Most bytes of a subject or queue group: a line of the protocol has no room for more.
-const MOST_WORD: usize = 2048;
-
-/// Whether a text can stand in a line of the protocol as one word, as subjects and queue groups do.
-#[must_use]
-pub fn is_word(text: &[u8]) -> bool {
-    (1..=MOST_WORD).contains(&text.len()) && !text.iter().any(|byte| *byte <= b' ' || *byte == 0x7f)
 }
 
 /// A publisher and subscriber inside this process, bound to one account. Its connection ends when it is dropped.

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use midge_backend::BusError;
+pub use midge_backend::bus::Message;
+use midge_backend::bus::check_subscription;
 use midge_router::local::{self, Outgoing};
 use midge_router::{Account, SubscribeError};
-use midge_wire::{header, subject};
+use midge_wire::header;
 use rustls::crypto::ring;
 use tokio::time::timeout;
 
@@ -28,66 +31,9 @@ pub struct Client {
     publisher: Arc<Inside>,
 }
 
-/// A message.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Message {
-    /// Where it was published.
-    pub subject: String,
-    /// Where answers go; empty for nowhere.
-    pub reply: String,
-    /// Names and values of its headers, in their order.
-    pub headers: Vec<(String, String)>,
-    /// The payload.
-    pub payload: Bytes,
-}
-
 /// Messages of one subscription. It ends when this is dropped.
 pub struct Subscription {
     inside: Inside,
-}
-
-/// Why something was not published.
-#[non_exhaustive]
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PublishError {
-    /// The subject is none that can be published to.
-    #[error("'{0}' is no subject to publish to")]
-    Subject(String),
-    /// There is more payload than the server takes.
-    #[error("{size} bytes, where the server takes {most}")]
-    TooLong {
-        /// Bytes of headers and payload.
-        size: usize,
-        /// Most that are taken.
-        most: usize,
-    },
-    /// A header's name or value cannot stand in a line.
-    #[error("header '{0}' cannot stand in a line")]
-    Header(String),
-    /// The server has closed this client.
-    #[error("the server has closed this client")]
-    Closed,
-}
-
-/// Why there is no answer.
-#[non_exhaustive]
-#[derive(Debug, thiserror::Error)]
-pub enum RequestError {
-    /// The question could not be published.
-    #[error(transparent)]
-    Publish(#[from] PublishError),
-    /// The answer could not be subscribed to.
-    #[error(transparent)]
-    Subscribe(#[from] SubscribeError),
-    /// Nobody listens there.
-    #[error("nobody listens to '{0}'")]
-    NoResponders(String),
-    /// Nobody answered in time.
-    #[error("no answer from '{0}' in time")]
-    Timeout(String),
-    /// The system gives no random bytes.
-    #[error("the system gives no random bytes")]
-    Random,
 }
 
 impl fmt::Debug for Client {
@@ -102,29 +48,14 @@ impl fmt::Debug for Subscription {
     }
 }
 
-impl Message {
-    /// A message with that payload and nothing else.
-    #[must_use]
-    pub fn new(subject: &str, payload: impl Into<Bytes>) -> Self {
-        Self { subject: subject.to_owned(), payload: payload.into(), ..Self::default() }
-    }
-
-    /// The first value of a header.
-    #[must_use]
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
-
-    fn of(message: &local::Message) -> Self {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Self {
-            subject: text(&message.subject),
-            reply: text(&message.reply),
-            headers: header::fields(&message.headers)
-                .map(|(name, value)| (text(name), text(value)))
-                .collect(),
-            payload: message.payload.clone(),
-        }
+/// A message as others see it.
+pub(crate) fn shown(message: &local::Message) -> Message {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Message {
+        subject: text(&message.subject),
+        reply: text(&message.reply),
+        headers: header::fields(&message.headers).map(|(name, value)| (text(name), text(value))).collect(),
+        payload: message.payload.clone(),
     }
 }
 
@@ -138,7 +69,7 @@ impl Client {
     ///
     /// # Errors
     /// The server does not take it.
-    pub fn publish(&self, subject: &str, payload: impl Into<Bytes>) -> Result<(), PublishError> {
+    pub fn publish(&self, subject: &str, payload: impl Into<Bytes>) -> Result<(), BusError> {
         self.send(&Message::new(subject, payload)).map(drop)
     }
 
@@ -146,20 +77,9 @@ impl Client {
     ///
     /// # Errors
     /// The server does not take it.
-    pub fn send(&self, message: &Message) -> Result<u64, PublishError> {
+    pub fn send(&self, message: &Message) -> Result<u64, BusError> {
+        message.check()?;
         let Message { subject, reply, headers, payload } = message;
-        if !is_subject(subject) {
-            return Err(PublishError::Subject(subject.clone()));
-        }
-        if !reply.is_empty() && !is_subject(reply) {
-            return Err(PublishError::Subject(reply.clone()));
-        }
-        let fits = |text: &str| !text.contains(['\r', '\n']);
-        for (name, value) in headers {
-            if name.is_empty() || name.contains(':') || !fits(name) || !fits(value) {
-                return Err(PublishError::Header(name.escape_debug().to_string()));
-            }
-        }
         let mut block = Vec::new();
         if !headers.is_empty() {
             let fields: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
@@ -167,10 +87,10 @@ impl Client {
         }
         let (size, most) = (block.len() + payload.len(), self.server.router().limits().max_payload);
         if size > most {
-            return Err(PublishError::TooLong { size, most });
+            return Err(BusError::TooLong { size, most });
         }
         if self.publisher.closed().is_some() {
-            return Err(PublishError::Closed);
+            return Err(BusError::Closed);
         }
         let out = Outgoing { subject: subject.as_bytes(), reply: reply.as_bytes(), headers: &block, payload };
         Ok(self.publisher.publish(&out, clock::now()))
@@ -180,7 +100,7 @@ impl Client {
     ///
     /// # Errors
     /// The subject is none, or the server has stopped.
-    pub fn subscribe(&self, subject: &str) -> Result<Subscription, SubscribeError> {
+    pub fn subscribe(&self, subject: &str) -> Result<Subscription, BusError> {
         self.queue_subscribe(subject, "")
     }
 
@@ -188,10 +108,21 @@ impl Client {
     ///
     /// # Errors
     /// The subject or the group is none, or the server has stopped.
-    pub fn queue_subscribe(&self, subject: &str, queue: &str) -> Result<Subscription, SubscribeError> {
+    pub fn queue_subscribe(&self, subject: &str, queue: &str) -> Result<Subscription, BusError> {
+        self.join(subject, (!queue.is_empty()).then_some(queue)).map(|(inside, _)| Subscription { inside })
+    }
+
+    /// A subscriber of its own, and the number of its one subscription.
+    pub(crate) fn join(&self, subject: &str, queue: Option<&str>) -> Result<(Inside, u64), BusError> {
+        check_subscription(subject, queue)?;
         let inside = Inside::join(&self.server, &self.account);
-        inside.subscribe(subject.as_bytes(), queue.as_bytes())?;
-        Ok(Subscription { inside })
+        let sid = inside.subscribe(subject.as_bytes(), queue.unwrap_or_default().as_bytes());
+        let sid = sid.map_err(|error| match error {
+            SubscribeError::Subject => BusError::Subject(subject.to_owned()),
+            SubscribeError::Closed => BusError::Closed,
+            other => BusError::Other(other.to_string()),
+        })?;
+        Ok((inside, sid))
     }
 
     /// Asks, and waits for the first answer.
@@ -203,7 +134,7 @@ impl Client {
         subject: &str,
         payload: impl Into<Bytes>,
         patience: Duration,
-    ) -> Result<Message, RequestError> {
+    ) -> Result<Message, BusError> {
         self.ask(Message::new(subject, payload), patience).await
     }
 
@@ -211,20 +142,20 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::request`].
-    pub async fn ask(&self, question: Message, patience: Duration) -> Result<Message, RequestError> {
+    pub async fn ask(&self, question: Message, patience: Duration) -> Result<Message, BusError> {
         let reply = inbox()?;
         let mut answers = self.subscribe(&reply)?;
         let question = Message { reply, ..question };
-        let nobody = || RequestError::NoResponders(question.subject.clone());
+        let nobody = || BusError::NoResponders(question.subject.clone());
         if self.send(&question)? == 0 {
             return Err(nobody());
         }
-        let late = || RequestError::Timeout(question.subject.clone());
+        let late = || BusError::Timeout(question.subject.clone());
         let answer = timeout(patience, answers.next_local()).await.map_err(|_| late())?.ok_or_else(late)?;
         if header::status(&answer.headers) == Some(NO_RESPONDERS) && answer.payload.is_empty() {
             return Err(nobody());
         }
-        Ok(Message::of(&answer))
+        Ok(shown(&answer))
     }
 
     /// The account that it publishes and subscribes in.
@@ -234,15 +165,13 @@ impl Client {
     }
 }
 
-/// Whether something can be published to it: it is a literal subject, and a word in a line of the protocol.
-pub(crate) fn is_subject(name: &str) -> bool {
-    local::is_word(name.as_bytes()) && subject::is_valid_literal(name.as_bytes())
-}
-
 /// A subject for one answer, which nobody guesses.
-fn inbox() -> Result<String, RequestError> {
+fn inbox() -> Result<String, BusError> {
     let mut random = [0; INBOX_BYTES];
-    ring::default_provider().secure_random.fill(&mut random).map_err(|_| RequestError::Random)?;
+    ring::default_provider()
+        .secure_random
+        .fill(&mut random)
+        .map_err(|_| BusError::Other("the system gives no random bytes".to_owned()))?;
     Ok(format!("_INBOX.{}", data_encoding::BASE64URL_NOPAD.encode(&random)))
 }
 
@@ -250,7 +179,7 @@ impl Subscription {
     /// The next message; `None` once the server has stopped, or has closed this subscription because more waits for it
     /// than may.
     pub async fn next(&mut self) -> Option<Message> {
-        self.next_local().await.as_ref().map(Message::of)
+        self.next_local().await.as_ref().map(shown)
     }
 
     async fn next_local(&mut self) -> Option<local::Message> {
@@ -260,6 +189,6 @@ impl Subscription {
     /// The next message, if one has come.
     #[must_use]
     pub fn try_next(&mut self) -> Option<Message> {
-        self.inside.take().as_ref().map(Message::of)
+        self.inside.take().as_ref().map(shown)
     }
 }

@@ -36,6 +36,17 @@ impl Inside {
         Self { local: server.local(account, arrivals.clone()), arrivals }
     }
 
+    /// Has whoever waits look again.
+    pub(crate) fn wake(&self) {
+        self.arrivals.0.notify_one();
+    }
+
+    /// Waits until there may be another message, or the end.
+    pub(crate) async fn arrival(&self) {
+        // A wake-up since the look is kept, so none is lost.
+        self.arrivals.0.notified().await;
+    }
+
     /// The next message; `None` once the router has closed this client (see [`Local::closed`]). One task at a time
     /// should wait.
     pub async fn next(&self) -> Option<Message> {
@@ -46,8 +57,7 @@ impl Inside {
             if self.local.closed().is_some() {
                 return None;
             }
-            // A wake-up since the look is kept, so none is lost.
-            self.arrivals.0.notified().await;
+            self.arrival().await;
         }
     }
 }

@@ -34,8 +34,8 @@
 //! appended it. See `docs/architecture.md`.
 
 mod auth;
+pub mod bus;
 mod carrier;
-pub mod channel;
 pub mod client;
 mod clock;
 mod cluster;

@@ -240,11 +240,11 @@ struct Others {
 
 impl Others {
     fn bind(options: &Options) -> Result<Self, StartError> {
-        let Options { cluster, leafnodes, mesh, .. } = options;
+        let Options { cluster, leafnodes, .. } = options;
         Ok(Self {
             routes: cluster.port.map(|port| bind(cluster.host(), port)).transpose()?,
             leafnodes: leafnodes.port.map(|port| bind(leafnodes.host(), port)).transpose()?,
-            links: Sockets::open(mesh)?,
+            links: Sockets::open(options)?,
         })
     }
 
@@ -254,7 +254,7 @@ impl Others {
         let (routes, leafnodes) = (address(&self.routes), address(&self.leafnodes));
         if let (Some(address), Some(cluster)) = (routes, server.router().cluster()) {
             info!("Cluster name is {}", cluster.name());
-            if options.cluster.name.is_none() && !options.mesh.is_on() {
+            if options.cluster.name.is_none() && !options.is_peer() {
                 warn!("Cluster name was dynamically generated, consider setting one");
             }
             info!("Listening for route connections on {}", shown(options.cluster.host(), address.port()));

@@ -77,7 +77,7 @@ impl Server {
     /// # Errors
     /// The options do not go together, or a file that they name cannot be used.
     pub fn new(options: Options) -> Result<Arc<Self>, SetupError> {
-        if !options.mesh.is_on() && options.mesh.key.is_none() {
+        if !options.is_peer() && options.mesh.key.is_none() {
             return Self::with(options, None);
         }
         let key = match &options.mesh.key {

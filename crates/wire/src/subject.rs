@@ -7,6 +7,9 @@
 /// The byte between tokens.
 pub const SEPARATOR: u8 = b'.';
 
+/// Most bytes of a subject or queue group: a line of the protocol has no room for more.
+const MOST_WORD: usize = 2048;
+
 /// The tokens of a subject, empty ones included.
 pub fn tokens(subject: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> + Clone {
     subject.split(|b| *b == SEPARATOR)
@@ -22,6 +25,12 @@ pub fn is_star(token: &[u8]) -> bool {
 #[must_use]
 pub fn is_tail(token: &[u8]) -> bool {
     token == b">"
+}
+
+/// Whether a text can stand in a line of the protocol as one word, as subjects and queue groups do.
+#[must_use]
+pub fn is_word(text: &[u8]) -> bool {
+    (1..=MOST_WORD).contains(&text.len()) && !text.iter().any(|byte| *byte <= b' ' || *byte == 0x7f)
 }
 
 /// Whether a subscription on `subject` is possible: no empty token, and `>` only at the end.

@@ -3,8 +3,8 @@
 /// Messages as they are on the wire, made from `proto/`.
 pub mod proto;
 
+use midge_backend::channel::Form;
 use midge_identity::signed::HashType;
-use midge_server::channel::Form;
 use midge_server::mesh::{CLIENT_PROTOCOL, ROUTER_PROTOCOL};
 use midge_server::options::{MESH_CLUSTER, Options};
 

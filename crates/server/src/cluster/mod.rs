@@ -193,7 +193,7 @@ impl Server {
 /// What the router must know of the cluster, if there is one.
 pub(crate) fn settings(options: &Options, id: &str) -> Option<ClusterSettings> {
     let block = &options.cluster;
-    if !block.is_on() && !options.mesh.is_on() {
+    if !block.is_on() && !options.is_peer() {
         return None;
     }
     let (host, port) = match &block.advertise {
@@ -221,7 +221,7 @@ pub(crate) fn settings(options: &Options, id: &str) -> Option<ClusterSettings> {
         ..PeerInfo::default()
     };
     Some(ClusterSettings {
-        name: block.name.clone().or_else(|| options.mesh.is_on().then(|| MESH_CLUSTER.to_owned())),
+        name: block.name.clone().or_else(|| options.is_peer().then(|| MESH_CLUSTER.to_owned())),
         info,
         pool_size: block.pool_size,
         dedicated: block.accounts.clone(),

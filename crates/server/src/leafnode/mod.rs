@@ -137,7 +137,7 @@ impl Server {
 pub(crate) fn settings(options: &Options, id: &str) -> Option<LeafSettings> {
     let block = &options.leafnodes;
     // Over links, leafnodes may come at any time.
-    if !block.is_on() && !options.mesh.is_on() {
+    if !block.is_on() && !options.is_peer() {
         return None;
     }
     let (host, port) = match &block.advertise {

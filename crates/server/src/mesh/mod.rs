@@ -4,6 +4,7 @@
 //! on each link the peer with the smaller id opens a route, and whatever else peers open for one of the protocols below
 //! is served. Who is at the other side is what the link has proven.
 
+mod backend;
 mod key_file;
 mod policy;
 pub(crate) mod routes;
@@ -16,7 +17,7 @@ use midge_identity::{KeyPair, PeerId};
 use midge_link::{
     EndpointError, IncomingStream, Link, LinkConfig, LinkEvent, LinkEvents, LinkTable, PacketPath,
 };
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc};
 use tokio::task::AbortHandle;
 use tracing::{debug, info, warn};
 
@@ -64,6 +65,8 @@ pub struct Mesh {
     task: AbortHandle,
     others: mpsc::Receiver<IncomingStream>,
     news: broadcast::Sender<LinkEvent>,
+    /// What goes through somebody else's deployment.
+    _backend: backend::Backend,
 }
 
 impl Server {
@@ -79,12 +82,16 @@ impl Server {
         };
         let door = Arc::new(policy::Door(membership.authorizer()));
         let (table, events, streams) =
-            LinkTable::new(membership.key.clone(), door, membership.links.clone())?;
+            LinkTable::new(membership.key.clone(), door.clone(), membership.links.clone())?;
         for protocol in [ROUTER_PROTOCOL, CLIENT_PROTOCOL, LEAF_PROTOCOL] {
             table.serve(protocol);
         }
         for path in paths {
             table.add_path(path)?;
+        }
+        let backend = backend::begin(self, &membership.key, door)?;
+        if let Some(carrier) = backend.carrier() {
+            table.add_path(carrier.clone())?;
         }
         let mut wanted: BTreeMap<PeerId, Vec<midge_link::Address>> = BTreeMap::new();
         for known in &self.setup().options.mesh.peers {
@@ -99,7 +106,7 @@ impl Server {
         let news = broadcast::Sender::new(NEWS);
         let inboxes = Inboxes { events, streams, others: to, news: news.clone() };
         let task = tokio::spawn(run(self.clone(), table.clone(), inboxes)).abort_handle();
-        Ok(Mesh { table, task, others, news })
+        Ok(Mesh { table, task, others, news, _backend: backend })
     }
 }
 
@@ -210,11 +217,17 @@ async fn run(server: Arc<Server>, table: LinkTable, inboxes: Inboxes) {
 
 /// Those who keep a route to a peer.
 #[derive(Default)]
-struct Routes(HashMap<PeerId, AbortHandle>);
+struct Routes(HashMap<PeerId, Keeper>);
 
-impl Drop for Routes {
+/// Who keeps a route to a peer, and is told when another link is used.
+struct Keeper {
+    task: AbortHandle,
+    moved: Arc<Notify>,
+}
+
+impl Drop for Keeper {
     fn drop(&mut self) {
-        self.0.values().for_each(AbortHandle::abort);
+        self.task.abort();
     }
 }
 
@@ -224,19 +237,19 @@ fn tell(server: &Arc<Server>, table: &LinkTable, event: LinkEvent, routes: &mut 
         LinkEvent::Up(link) => {
             info!("Link up: peer {} at {} (link {})", link.peer(), link.address(), link.number());
             if table.peer() < link.peer() && may_route(server, &link.peer()) {
-                let keeper = routes::keep(server.clone(), table.clone(), link.peer());
-                let keeper = tokio::spawn(keeper).abort_handle();
-                if let Some(before) = routes.0.insert(link.peer(), keeper) {
-                    before.abort();
-                }
+                let moved = Arc::new(Notify::new());
+                let keeper = routes::keep(server.clone(), table.clone(), link.peer(), moved.clone());
+                let task = tokio::spawn(keeper).abort_handle();
+                routes.0.insert(link.peer(), Keeper { task, moved });
             }
         }
-        LinkEvent::Moved { link, before, why } => info!(
-            "Link moved: peer {} at {} (link {}, before {before}): {why}",
-            link.peer(),
-            link.address(),
-            link.number()
-        ),
+        LinkEvent::Moved { link, before, why } => {
+            let (peer, address, number) = (link.peer(), link.address(), link.number());
+            info!("Link moved: peer {peer} at {address} (link {number}, before {before}): {why}");
+            if let Some(keeper) = routes.0.get(&peer) {
+                keeper.moved.notify_one();
+            }
+        }
         LinkEvent::Roamed { link, from } => info!(
             "Link moved: peer {} is at {} now, was at {from} (link {})",
             link.peer(),
@@ -245,9 +258,7 @@ fn tell(server: &Arc<Server>, table: &LinkTable, event: LinkEvent, routes: &mut 
         ),
         LinkEvent::Down { link, why } => {
             info!("Link down: peer {} at {} (link {}): {why}", link.peer(), link.address(), link.number());
-            if let Some(keeper) = routes.0.remove(&link.peer()) {
-                keeper.abort();
-            }
+            routes.0.remove(&link.peer());
         }
         LinkEvent::Refused { address, peer: Some(peer), why } => {
             warn!("Link refused: peer {peer} at {address}: {why}");

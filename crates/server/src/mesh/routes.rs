@@ -6,7 +6,7 @@ use std::time::Duration;
 use midge_identity::{NkeyKind, PeerId};
 use midge_link::{Link, LinkStream, LinkTable};
 use midge_router::{Dial, Dialled};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
@@ -22,7 +22,10 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 const LASTING: Duration = Duration::from_secs(5);
 
 /// Keeps a route to a peer over the link that is used, for as long as there is one.
-pub(super) async fn keep(server: Arc<Server>, table: LinkTable, peer: PeerId) {
+///
+/// When another link is used, `moved` is told: the route is opened anew there, and takes the place of the one before on
+/// both sides, which goes on until then.
+pub(super) async fn keep(server: Arc<Server>, table: LinkTable, peer: PeerId, moved: Arc<Notify>) {
     let mut pause = PAUSE.0;
     loop {
         if let Some(link) = table.link(&peer) {
@@ -30,9 +33,26 @@ pub(super) async fn keep(server: Arc<Server>, table: LinkTable, peer: PeerId) {
             match link.open(ROUTER_PROTOCOL).await {
                 Ok(stream) => {
                     let (done, outcome) = oneshot::channel();
+                    let number = link.number();
                     tokio::spawn(drive(server.clone(), link, stream, Some(done)));
-                    let outcome = outcome.await.unwrap_or(Outcome::Failed);
-                    debug!("Route to peer {peer}: {outcome:?}");
+                    let ended = async { outcome.await.unwrap_or(Outcome::Failed) };
+                    let is_elsewhere =
+                        || table.link(&peer).is_some_and(|used| used.number() != number && !used.is_closed());
+                    let moves = async {
+                        // Told of another link, or of the one before this one.
+                        while !is_elsewhere() {
+                            moved.notified().await;
+                        }
+                    };
+                    tokio::select! {
+                        biased;
+                        outcome = ended => debug!("Route to peer {peer}: {outcome:?}"),
+                        () = moves => {
+                            debug!("Route to peer {peer} moves to another link");
+                            pause = PAUSE.0;
+                            continue;
+                        }
+                    }
                 }
                 Err(why) => debug!("Route to peer {peer}: {why}"),
             }

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tracing::{error, info};
 
 use crate::listen::StartError;
-use crate::options::{MeshOptions, socket_address};
+use crate::options::{MeshOptions, Options, socket_address};
 use crate::server::Server;
 
 /// Sockets for links, and where each is.
@@ -18,17 +18,18 @@ pub(crate) struct Sockets(Vec<UdpSocket>);
 
 impl Sockets {
     /// Listens where the options say. Who listens nowhere still needs a socket to dial by.
-    pub(crate) fn open(options: &MeshOptions) -> Result<Option<Self>, StartError> {
-        if !options.is_on() {
+    pub(crate) fn open(options: &Options) -> Result<Option<Self>, StartError> {
+        if !options.is_peer() {
             return Ok(None);
         }
+        let options = &options.mesh;
         let mut sockets = Vec::new();
         for address in &options.listen {
             let socket = socket_address(address).and_then(open_udp);
             let refuse = |source| StartError::Listen { address: address.to_string(), source };
             sockets.push(socket.map_err(refuse)?);
         }
-        if sockets.is_empty() {
+        if sockets.is_empty() && options.peers.iter().any(|peer| peer.address.scheme() == "udp") {
             let refuse = |source| StartError::Listen { address: "udp".to_owned(), source };
             sockets.push(open_any_udp().map_err(refuse)?);
         }

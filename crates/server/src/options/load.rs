@@ -205,7 +205,7 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use midge_conf::NoFiles;
@@ -213,7 +213,7 @@ mod tests {
     use super::*;
     use crate::options::{Compression, Reload};
 
-    fn load(text: &str) -> Result<Options, String> {
+    pub(in crate::options) fn load(text: &str) -> Result<Options, String> {
         let mut options = Options::default();
         let document = midge_conf::parse("t", text, &NoFiles).map_err(|errors| errors.to_string())?;
         apply_file(&mut options, &document).map_err(|errors| errors.to_string())?;

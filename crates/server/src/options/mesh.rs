@@ -3,13 +3,14 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
+use midge_backend::SCHEME;
 use midge_identity::PeerId;
 use midge_link::{Address, PeerAddress};
 
 use super::cluster::texts;
 use super::faults::Faults;
 use super::table::{OptionSpec, put, spec};
-use super::{Given, OptionsError};
+use super::{BackendOptions, Given, OptionsError};
 
 /// The name of a cluster of peers that none is given: what Bifrost's routers call theirs.
 pub const MESH_CLUSTER: &str = "nats.io/2/router";
@@ -60,12 +61,14 @@ impl MeshOptions {
         self.allow.contains(peer) || self.peers.iter().any(|known| known.peer == *peer)
     }
 
-    pub(super) fn check(&self) -> Result<(), OptionsError> {
+    pub(super) fn check(&self, backend: &BackendOptions) -> Result<(), OptionsError> {
         let others = !self.allow.is_empty() || self.allow_any;
-        if others && self.listen.is_empty() {
+        if others && self.listen.is_empty() && !backend.carries_links() {
             return Err(OptionsError::AllowWithoutListen);
         }
-        Ok(())
+        let unreachable =
+            self.peers.iter().find(|peer| peer.address.scheme() == SCHEME && !backend.carries_links());
+        unreachable.map_or(Ok(()), |peer| Err(OptionsError::PeerWithoutBackend(peer.to_string())))
     }
 }
 
@@ -102,16 +105,23 @@ pub(super) static MESH: &[OptionSpec] = &[
     .restart(|o| shown(&o.mesh.listen)),
     spec(
         &["mesh.peers"],
-        "Peers to keep a link to, and where they are; may be said several times.",
+        "Peers to keep a link to, and where they are: ID@udp://HOST:PORT, or ID@nats: through the deployment of backend. One with several addresses is named several times; what goes straight to it is preferred.",
         "none",
         "[\"12D3KooWA4Xop1JaT3MHxwYMkCepYsv4iPVopMXwCz5iHYdBfeSB@udp://192.0.2.1:4223\"]",
         |o, v| {
-            let given = parse(v, "a peer", |text| text.parse().map_err(|why: midge_link::AddressError| why.to_string()))?;
+            let given = parse(v, "a peer", |text| {
+                let peer: PeerAddress = text.parse().map_err(|why: midge_link::AddressError| why.to_string())?;
+                match (peer.address.scheme(), peer.address.rest()) {
+                    ("udp", _) | (SCHEME, "") => Ok(peer),
+                    (SCHEME, _) => Err(format!("'{text}': an address through a NATS deployment is nats: alone")),
+                    _ => Err(format!("'{text}': peers are reached by udp:// and nats: only")),
+                }
+            })?;
             add(&mut o.mesh.peers, v, given);
             Ok(())
         },
     )
-    .flag(&["peer"], "id@udp://host:port")
+    .flag(&["peer"], "id@udp://host:port|id@nats:")
     .restart(|o| shown(&o.mesh.peers)),
     spec(
         &["mesh.allow"],

@@ -1,5 +1,6 @@
 //! What can be set, and how: one table for flags, keys, defaults, documentation and the reload rule.
 
+mod backend;
 mod cluster;
 mod compression;
 mod faults;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use midge_router::{GLOBAL, Limits, PermissionRules, SYSTEM};
 
+pub use backend::{BackendOptions, PREFIX, PubSub};
 pub use cluster::{ClusterAuth, ClusterOptions, ServerUrl};
 pub use compression::Compression;
 pub use faults::{Fault, Faults};
@@ -65,6 +67,8 @@ pub struct Options {
     pub leafnodes: LeafnodeOptions,
     /// How the server has links to other peers.
     pub mesh: MeshOptions,
+    /// A NATS deployment that is used as infrastructure, if any is.
+    pub backend: BackendOptions,
     /// The files that tell others about this process, and where it keeps its own.
     pub files: ProcessFiles,
     /// Threads that move clients' messages; zero for one for each processor.
@@ -252,6 +256,7 @@ impl Default for Options {
             cluster: ClusterOptions::default(),
             leafnodes: LeafnodeOptions::default(),
             mesh: MeshOptions::default(),
+            backend: BackendOptions::default(),
             files: ProcessFiles::default(),
             shards: 0,
             config: None,
@@ -307,6 +312,26 @@ pub enum OptionsError {
     /// Peers may link, and none can.
     #[error("mesh.allow without mesh.listen: nobody could link; say where to listen, as udp://0.0.0.0:4223")]
     AllowWithoutListen,
+    /// A peer that is reached through a deployment, and there is none.
+    #[error("peer {0} is reached through a NATS deployment, and none is named: set backend.urls, or --via")]
+    PeerWithoutBackend(String),
+    /// What is said of a deployment cannot be used.
+    #[error("backend: {0}")]
+    Backend(midge_backend::BackendError),
+    /// Something is said of a deployment, but not where it is.
+    #[error("backend without backend.urls: say which NATS servers are meant, as nats://HOST:4222")]
+    BackendWithoutUrls,
+    /// Several ways to say who one is.
+    #[error("backend: there is one way to log in: creds, nkey, user and password, or token")]
+    BackendLogins,
+    /// A password without a user, or the other way round.
+    #[error("backend.user and backend.password go together: set both")]
+    HalfBackendUser,
+    /// Links and messages would have the same subjects.
+    #[error(
+        "backend.pubsub must be another prefix than backend.prefix, which links have: their subjects would mix"
+    )]
+    BackendPrefixes,
     /// The account for the server's services is none.
     #[error("error resolving system account: there is no account \"{0}\"")]
     SystemAccount(String),
@@ -411,7 +436,8 @@ impl Options {
             return Err(OptionsError::Syslog(url.clone()));
         }
         self.cluster.check()?;
-        self.mesh.check()?;
+        self.mesh.check(&self.backend)?;
+        self.backend.check()?;
         let configured = |name: &str| self.accounts.list.iter().any(|account| account.name == name);
         self.leafnodes.check(|name| name == GLOBAL || name == SYSTEM || configured(name))?;
         self.websocket.check(self.has_users())
@@ -501,6 +527,12 @@ impl Options {
         let handshake = self.tls.block.as_ref().map(|tls| tls.timeout);
         let default = handshake.map_or(Duration::from_secs(2), |time| time + Duration::from_secs(1));
         self.auth.timeout.unwrap_or(default) + handshake.unwrap_or_default()
+    }
+
+    /// Whether the server is a peer that has a key: it has links to others, or uses a deployment.
+    #[must_use]
+    pub const fn is_peer(&self) -> bool {
+        self.mesh.is_on() || self.backend.is_on()
     }
 
     /// The address that monitoring listens on.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::backend::BACKEND;
 use super::cluster::CLUSTER;
 use super::faults::Faults;
 use super::leafnodes::LEAFNODES;
@@ -142,7 +143,7 @@ fn positive(given: &Given<'_>) -> Result<Duration, String> {
 
 /// All that can be set, in the order in which the help shows it.
 pub fn table() -> impl Iterator<Item = &'static OptionSpec> {
-    TABLE.iter().chain(CLUSTER).chain(LEAFNODES).chain(MESH).chain(WEBSOCKET)
+    TABLE.iter().chain(CLUSTER).chain(LEAFNODES).chain(MESH).chain(BACKEND).chain(WEBSOCKET)
 }
 
 static TABLE: &[OptionSpec] = &[

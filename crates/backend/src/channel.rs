@@ -4,18 +4,19 @@
 //! headers that leave the payload as it is; what is received is checked, whichever of the two it is (see
 //! [`midge_identity::signed`]).
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use midge_identity::signed::{Clock, HashType, Receiver, Rules, SignedError, UnixTime, headers, record};
 use midge_identity::{KeyPair, PeerId};
-use midge_router::SubscribeError;
 use parking_lot::Mutex;
-use rustls::crypto::ring;
+use ring::rand::{SecureRandom, SystemRandom};
 use tracing::debug;
 
-use crate::client::{Client, Message, PublishError, Subscription, is_subject};
+use crate::bus::{Bus, Message, Messages, is_subject};
+use crate::error::BusError;
 
 /// How messages are signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,8 +57,8 @@ impl Default for ChannelOptions {
 /// A channel, for one who sends and receives on it. Messages come from when it was opened.
 #[derive(Debug)]
 pub struct Channel {
-    client: Client,
-    messages: Subscription,
+    bus: Arc<dyn Bus>,
+    messages: Messages,
     seal: Seal,
     received: Received,
     rejected: AtomicU64,
@@ -98,12 +99,9 @@ pub enum ChannelError {
     /// A channel's name is a subject without wildcards: a message is for one channel.
     #[error("'{0}' is no name of a channel: it must be a subject without wildcards")]
     Name(String),
-    /// It cannot be subscribed to.
+    /// It cannot be subscribed to, or a message cannot be published.
     #[error(transparent)]
-    Subscribe(#[from] SubscribeError),
-    /// A message cannot be published.
-    #[error(transparent)]
-    Publish(#[from] PublishError),
+    Bus(#[from] BusError),
     /// Messages are not hashed by SHA-1 any more: it is only read, where that is asked for.
     #[error("messages are not signed with SHA-1: choose SHA-256 or BLAKE3")]
     Sha1,
@@ -119,17 +117,17 @@ impl Channel {
     /// Opens the channel of that name, for the owner of that key.
     ///
     /// # Errors
-    /// The name is none, or the server has stopped.
-    pub fn open(
-        client: &Client,
+    /// The name is none, or the bus does not let it be subscribed to.
+    pub async fn open(
+        bus: &Arc<dyn Bus>,
         key: &KeyPair,
         name: &str,
         options: ChannelOptions,
     ) -> Result<Self, ChannelError> {
         Ok(Self {
             seal: Seal::new(key, name, options.form)?,
-            messages: client.subscribe(name)?,
-            client: client.clone(),
+            messages: bus.subscribe(name, None).await?,
+            bus: bus.clone(),
             received: Received::new(name, options.unsigned, options.rules),
             rejected: AtomicU64::new(0),
         })
@@ -144,13 +142,12 @@ impl Channel {
     /// Sends, signed.
     ///
     /// # Errors
-    /// The server does not take it.
-    pub fn send(&self, payload: &[u8]) -> Result<(), ChannelError> {
-        self.client.send(&self.seal.seal(payload)?)?;
-        Ok(())
+    /// The bus does not take it.
+    pub async fn send(&self, payload: &[u8]) -> Result<(), ChannelError> {
+        Ok(self.bus.publish(self.seal.seal(payload)?).await?)
     }
 
-    /// The next message that is believed, or marked as not signed; `None` once the server has stopped.
+    /// The next message that is believed, or marked as not signed; `None` once the bus has ended.
     pub async fn next(&mut self) -> Option<ChannelMessage> {
         loop {
             let message = self.messages.next().await?;
@@ -250,6 +247,6 @@ fn now() -> UnixTime {
 
 fn random() -> Result<[u8; headers::NONCE_BYTES], ChannelError> {
     let mut random = [0; headers::NONCE_BYTES];
-    ring::default_provider().secure_random.fill(&mut random).map_err(|_| ChannelError::Random)?;
+    SystemRandom::new().fill(&mut random).map_err(|_| ChannelError::Random)?;
     Ok(random)
 }

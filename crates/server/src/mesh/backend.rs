@@ -1,0 +1,86 @@
+//! Somebody else's NATS deployment: links through it, and the messages that are shared there.
+
+use std::sync::Arc;
+
+use midge_backend::{BusEvent, BusEvents, Carrier, Listening};
+use midge_identity::{KeyPair, NkeyKind};
+use midge_link::{Admission, EndpointError};
+use tokio::task::AbortHandle;
+use tracing::{debug, info, warn};
+
+use crate::server::Server;
+
+/// What goes through a deployment. It ends when this is dropped.
+#[derive(Debug, Default)]
+pub(super) struct Backend {
+    carrier: Option<Arc<Carrier>>,
+    tasks: Vec<AbortHandle>,
+}
+
+impl Backend {
+    pub(super) const fn carrier(&self) -> Option<&Arc<Carrier>> {
+        self.carrier.as_ref()
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+/// Begins what the options say.
+pub(super) fn begin(
+    server: &Arc<Server>,
+    key: &KeyPair,
+    admission: Arc<dyn Admission>,
+) -> Result<Backend, EndpointError> {
+    let setup = server.setup();
+    let options = &setup.options.backend;
+    if !options.is_on() {
+        return Ok(Backend::default());
+    }
+    let deployment = options.deployment()?;
+    let mut backend = Backend::default();
+    if deployment.login == midge_backend::Login::Derived {
+        let login = key.login_key().public().nkey(NkeyKind::User);
+        info!("Logging in to {} as {login}, where an nkey is asked for", deployment.shown());
+    }
+    if options.carries_links() {
+        let carrier = Carrier::start(&deployment, key, Listening::To(admission));
+        let carrier = carrier.map_err(|why| std::io::Error::new(std::io::ErrorKind::InvalidInput, why))?;
+        let what = format!("Links through {} below '{}'", carrier.servers(), carrier.prefix());
+        backend.tasks.push(tokio::spawn(tell(what, carrier.events())).abort_handle());
+        backend.carrier = Some(carrier);
+    }
+    Ok(backend)
+}
+
+/// Logs what happens to a connection to the deployment.
+async fn tell(what: String, mut events: BusEvents) {
+    // Attempts are told of once, until one has come to something.
+    let mut last = None;
+    while let Some(event) = events.next().await {
+        let text = match &event {
+            BusEvent::Connected => {
+                info!("{what}: connected");
+                last = None;
+                continue;
+            }
+            BusEvent::Refused(refusal) => {
+                warn!("{what}: {refusal} (midge backend permissions prints what is needed)");
+                continue;
+            }
+            BusEvent::Disconnected => "disconnected".to_owned(),
+            BusEvent::SlowConsumer => "more came than was taken, and is lost".to_owned(),
+            BusEvent::Failed(why) => why.clone(),
+            _ => continue,
+        };
+        if last.as_ref() == Some(&text) {
+            debug!("{what}: {text}");
+        } else {
+            warn!("{what}: {text}");
+            last = Some(text);
+        }
+    }
+}
