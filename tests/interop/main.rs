@@ -2,6 +2,7 @@
 //! the peers and names them in the environment.
 
 mod access;
+mod backend;
 mod bad_input;
 mod clients;
 mod cluster;

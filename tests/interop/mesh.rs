@@ -149,7 +149,7 @@ async fn a_peer_connects_as_a_client_by_its_key_alone() {
 }
 
 /// The page, as JSON.
-fn page(server: &Process, path: &str) -> Value {
+pub(crate) fn page(server: &Process, path: &str) -> Value {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", server.monitor_port().unwrap())).unwrap();
     write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();

@@ -40,7 +40,12 @@ pub mod bifrost;
 mod node;
 
 pub use midge_backend as backend;
-pub use midge_backend::{bus, channel};
+/// Publishing and subscribing, whatever carries the messages.
+pub mod bus {
+    pub use midge_backend::bus::*;
+    pub use midge_server::bus::EmbeddedBus;
+}
+pub use midge_backend::channel;
 pub use midge_identity as identity;
 pub use midge_link as link;
 pub use midge_router as router;
