@@ -82,7 +82,10 @@ fn a_stock_server_carries_links() {
         // What comes after them has come after them.
         subscribe(&mut there, &mut here, "mark", "2");
         let jobs = |worker: &mut Raw| {
-            settled(worker).iter().filter(|frame| matches!(frame, Frame::Message(_, body) if body == b"x")).count()
+            settled(worker)
+                .iter()
+                .filter(|frame| matches!(frame, Frame::Message(_, body) if body == b"x"))
+                .count()
         };
         assert_eq!(workers.iter_mut().map(jobs).sum::<usize>(), 10);
     }
@@ -94,7 +97,8 @@ async fn a_deployment_is_a_bus_as_a_router_is() {
     for stock in nats_servers() {
         let broker = Process::with_config(&stock, "");
         for prefix in ["", "acme.x"] {
-            let deployment = Deployment { prefix: prefix.parse().unwrap(), ..Deployment::at(&[&broker.url()]) };
+            let deployment =
+                Deployment { prefix: prefix.parse().unwrap(), ..Deployment::at(&[&broker.url()]) };
             let one = ExternalBus::connect(&deployment, &new_key().unwrap()).await.unwrap();
             let other = ExternalBus::connect(&deployment, &new_key().unwrap()).await.unwrap();
             midge::backend::conformance::check(one, other).await;

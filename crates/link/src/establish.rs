@@ -62,13 +62,22 @@ pub fn head(protocol: &str) -> Result<Vec<u8>, EstablishError> {
 /// # Errors
 /// It begins with something else, or ends before.
 pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<String, EstablishError> {
+    let name = read_message::<StreamEstablish>(stream, MOST).await?.protocol_id;
+    check(&name).map(|()| name)
+}
+
+/// Reads a message of at most so many bytes behind its length, and not a byte more.
+pub(crate) async fn read_message<T: Message + Default>(
+    stream: &mut (impl AsyncRead + Unpin),
+    most: usize,
+) -> Result<T, EstablishError> {
     let mut len = 0;
     for at in 0..MOST_LENGTH {
         let byte = stream.read_u8().await?;
         len |= usize::from(byte & 0x7f) << (7 * at);
         if byte & 0x80 == 0 {
             // A length has one spelling.
-            if (byte == 0 && at > 0) || len == 0 || len > MOST {
+            if (byte == 0 && at > 0) || len == 0 || len > most {
                 return Err(EstablishError::Length);
             }
             let mut message = Vec::new();
@@ -77,8 +86,7 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<String, Estab
             if message.len() < len {
                 return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
             }
-            let name = StreamEstablish::decode(message.as_slice())?.protocol_id;
-            return check(&name).map(|()| name);
+            return Ok(T::decode(message.as_slice())?);
         }
     }
     Err(EstablishError::Length)

@@ -52,6 +52,7 @@ mod address;
 mod config;
 pub mod conformance;
 pub mod establish;
+pub mod forward;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod link;

@@ -7,3 +7,17 @@ pub struct StreamEstablish {
     #[prost(string, tag = "1")]
     pub protocol_id: ::prost::alloc::string::String,
 }
+/// Asks, at the beginning of a stream for `midge/forward/1`, for a TCP connection at the other side.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ForwardRequest {
+    /// Where to: a host and a port, as `127.0.0.1:80`.
+    #[prost(string, tag = "1")]
+    pub target: ::prost::alloc::string::String,
+}
+/// Answers that, before anything else.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ForwardAnswer {
+    /// Why there is none; empty if there is one, whose bytes follow.
+    #[prost(string, tag = "1")]
+    pub error: ::prost::alloc::string::String,
+}
