@@ -23,6 +23,8 @@ pub const PROTOCOL: &str = "midge/forward/1";
 const MOST: usize = 1024;
 /// Most letters of why there is no connection.
 const MOST_WHY: usize = 256;
+/// Most letters of where to that are shown if it is nowhere.
+const MOST_SHOWN: usize = 100;
 /// Time in which the other side must have said where to.
 const ASK: Duration = Duration::from_secs(5);
 /// Time in which there must be a connection.
@@ -89,7 +91,12 @@ pub async fn open(link: &Link, target: &str) -> Result<LinkStream, ForwardError>
 /// What the other side says, in one line.
 async fn read_answer(stream: &mut (impl AsyncRead + Unpin)) -> Result<String, ForwardError> {
     let answer: ForwardAnswer = read_message(stream, MOST).await?;
-    Ok(answer.error.escape_debug().take(MOST_WHY).collect())
+    Ok(in_a_line(&answer.error, MOST_WHY))
+}
+
+/// What others say, as it may stand in a line of ours.
+fn in_a_line(text: &str, most: usize) -> String {
+    text.chars().take(most).map(|letter| if letter.is_control() { '?' } else { letter }).collect()
 }
 
 /// Serves a stream that a peer has opened: connects to where it says if that is among `targets`, and passes on what both
@@ -128,7 +135,7 @@ fn encode(answer: &ForwardAnswer) -> Vec<u8> {
 
 async fn connect(target: &str, targets: &Targets) -> Result<TcpStream, ForwardError> {
     if !targets.allow(target) {
-        return Err(ForwardError::NotAllowed(target.escape_debug().take(MOST_WHY).collect()));
+        return Err(ForwardError::NotAllowed(in_a_line(target, MOST_SHOWN)));
     }
     let refuse = |source| ForwardError::Connect { target: target.to_owned(), source };
     let connected = timeout(CONNECT, TcpStream::connect(target)).await;
