@@ -1,22 +1,23 @@
 //! What messages go by: a NATS server, or a link to a peer. Over a link, the same client talks to the peer by a stream of
 //! it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{ConnectOptions, HeaderMap};
 use clap::Args;
 use futures_util::StreamExt;
+use midge::backend::Login;
 use midge::client::Message;
-use midge::identity::{KeyPair, PeerId};
-use midge::link::{Admission, Link, LinkConfig, LinkEvent, LinkStream, LinkTable, PeerAddress, UdpPath};
-use midge::mesh::{CLIENT_PROTOCOL, new_key, random_text, read_key};
+use midge::identity::KeyPair;
+use midge::link::{Link, LinkConfig, LinkStream, LinkTable, PeerAddress};
+use midge::mesh::{CLIENT_PROTOCOL, random_text};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use crate::Outcome;
+use crate::linking::{Credentials, Nobody, Ways, addresses_of, seconds};
 
 /// Time for the server to have taken in what was said last.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -29,27 +30,14 @@ pub(crate) struct Place {
     /// The NATS server.
     #[arg(long, short, value_name = "URL", default_value = "nats://127.0.0.1:4222", conflicts_with = "peer")]
     server: String,
-    /// A file with credentials for the server.
-    #[arg(long, value_name = "FILE", conflicts_with = "peer")]
-    creds: Option<PathBuf>,
-    /// A file with an nkey seed to log in with.
-    #[arg(long, value_name = "FILE", conflicts_with = "peer")]
-    nkey: Option<PathBuf>,
-    /// User to log in as, with --password.
-    #[arg(long, requires = "password", conflicts_with = "peer")]
-    user: Option<String>,
-    /// Password of that user.
-    #[arg(long, requires = "user")]
-    password: Option<String>,
-    /// Token to log in with.
-    #[arg(long, conflicts_with = "peer")]
-    token: Option<String>,
-    /// A peer to link to and be a client of, as ID@udp://HOST:PORT; said several times, one peer's further addresses.
+    #[command(flatten)]
+    credentials: Credentials,
+    /// A peer to link to and be a client of, as ID@udp://HOST:PORT or, with --via, ID@nats:; said several times, one peer's
+    /// further addresses.
     #[arg(long, value_name = "ID@ADDRESS")]
     peer: Vec<PeerAddress>,
-    /// The file with this peer's key; without it, a key is made for this run only.
-    #[arg(long, value_name = "FILE")]
-    key: Option<PathBuf>,
+    #[command(flatten)]
+    ways: Ways,
     /// Seconds to wait for the server, the peer, or an answer.
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
     timeout: f64,
@@ -71,53 +59,23 @@ pub(crate) struct Bus {
 /// Messages of a subscription.
 pub(crate) struct Messages(async_nats::Subscriber);
 
-/// Lets nobody link: this peer only dials.
-#[derive(Debug)]
-struct Nobody;
-
-impl Admission for Nobody {
-    fn admits(&self, _: &PeerId) -> bool {
-        false
-    }
-}
-
 impl Place {
     pub(crate) fn patience(&self) -> Outcome<Duration> {
-        Duration::try_from_secs_f64(self.timeout).map_err(|error| format!("--timeout: {error}"))
+        seconds(self.timeout)
     }
 
     /// The peer's key, if a file is named.
     pub(crate) fn key(&self) -> Outcome<Option<KeyPair>> {
-        self.key.as_deref().map(read_key).transpose().map_err(|error| error.to_string())
+        self.ways.key()
     }
 
     pub(crate) async fn connect(&self) -> Outcome<Bus> {
         let Some(PeerAddress { peer, .. }) = self.peer.first() else { return self.connect_to_server().await };
-        if let Some(other) = self.peer.iter().find(|other| other.peer != *peer) {
-            return Err(format!("--peer {other}: messages go over a link to one peer, which is {peer}"));
-        }
-        let key = self.key()?.map_or_else(new_key, Ok).map_err(|error| error.to_string())?;
-        let own = key.peer_id();
-        let (table, mut events, _streams) = LinkTable::new(key, Arc::new(Nobody), LinkConfig::default())
-            .map_err(|error| error.to_string())?;
-        let path = UdpPath::any().map_err(|error| format!("UDP: {error}"))?;
-        table.add_path(path).map_err(|error| error.to_string())?;
-        table.want(*peer, self.peer.iter().map(|peer| peer.address.clone()).collect());
-        let mut last = "it does not answer".to_owned();
-        let linked = async {
-            loop {
-                match events.next().await {
-                    Some(LinkEvent::Up(link)) => return Some(link),
-                    Some(LinkEvent::Unreachable { why, .. }) => last = why,
-                    Some(_) => {}
-                    None => return None,
-                }
-            }
-        };
-        let link = timeout(self.patience()?, linked).await.ok().flatten();
-        let link = link.ok_or_else(|| format!("no link to {peer}: {last} (this peer is {own})"))?;
+        let addresses = addresses_of(*peer, &self.peer)?;
+        let mut linked = self.ways.open(&self.credentials, &[], Arc::new(Nobody), LinkConfig::default())?;
+        let link = linked.reach(*peer, addresses, self.patience()?).await?;
         let client = self.connect_over(&link).await?;
-        Ok(Bus { client, table: Some(table) })
+        Ok(Bus { client, table: Some(linked.table) })
     }
 
     /// A client of the peer. It knows TCP only, so it connects to this process, which passes on what it says, and is told
@@ -136,21 +94,13 @@ impl Place {
 
     async fn connect_to_server(&self) -> Outcome<Bus> {
         let mut options = ConnectOptions::new().connection_timeout(self.patience()?);
-        if let Some(path) = &self.creds {
-            let read = options.credentials_file(path).await;
-            options = read.map_err(|error| format!("{}: {error}", path.display()))?;
-        }
-        if let Some(path) = &self.nkey {
-            let seed = std::fs::read_to_string(path);
-            options =
-                options.nkey(seed.map_err(|error| format!("{}: {error}", path.display()))?.trim().to_owned());
-        }
-        if let (Some(user), Some(password)) = (&self.user, &self.password) {
-            options = options.user_and_password(user.clone(), password.clone());
-        }
-        if let Some(token) = &self.token {
-            options = options.token(token.clone());
-        }
+        options = match self.credentials.login()? {
+            Login::Derived => options,
+            Login::Credentials(text) => options.credentials(&text).map_err(|error| error.to_string())?,
+            Login::Nkey(seed) => options.nkey(seed.to_string()),
+            Login::User { user, password } => options.user_and_password(user, password.to_string()),
+            Login::Token(token) => options.token(token.to_string()),
+        };
         // What stands before @ may be secret.
         let shown = self.server.rsplit_once('@').map_or(self.server.as_str(), |(_, place)| place);
         let client =

@@ -102,8 +102,8 @@ impl Key {
 }
 
 fn show(key: &str) -> Outcome {
-    let public = match pem::read_public(key) {
-        Ok(public) => public,
+    let (public, login) = match pem::read_public(key) {
+        Ok(public) => (public, None),
         Err(_) if KeyPair::from_nkey_seed(key).is_ok() => {
             return Err(
                 "a seed must not stand on a command line, where others see it: give a file".to_owned()
@@ -112,8 +112,8 @@ fn show(key: &str) -> Outcome {
         Err(_) => {
             let text = read(key)?;
             pem::read_private(&text)
-                .map(|key| key.public())
-                .or_else(|_| pem::read_public(&text))
+                .map(|key| (key.public(), Some(key.login_key().public())))
+                .or_else(|_| pem::read_public(&text).map(|public| (public, None)))
                 .map_err(|error| format!("{key}: {error}"))?
         }
     };
@@ -123,6 +123,7 @@ fn show(key: &str) -> Outcome {
     {
         lines.push(format!("{name:<10}{}", public.nkey(kind)));
     }
+    lines.extend(login.map(|login| format!("login     {}", login.nkey(NkeyKind::User))));
     lines.push(format!("openssh   {}", pem::openssh(&public)));
     print(lines.join("\n").as_bytes())
 }

@@ -1,8 +1,12 @@
 //! `midge`: keys, and messages over NATS servers or straight over links.
 
+mod backend;
 mod bus;
 mod channel;
+mod expose;
+mod forward;
 mod key;
+mod linking;
 mod listen;
 mod publish;
 mod reply;
@@ -37,6 +41,13 @@ enum Verb {
     /// Send and hear messages of which it is known who said them.
     #[command(subcommand)]
     Channel(channel::Channel),
+    /// Reach a TCP port that a peer exposes as a port here.
+    Forward(forward::Forward),
+    /// Let peers reach TCP ports from here, and nothing else.
+    Expose(expose::Expose),
+    /// What a NATS deployment must let a peer do whose links or messages go through it.
+    #[command(subcommand)]
+    Backend(backend::Backend),
 }
 
 /// Why nothing came of it, in words.
@@ -47,6 +58,7 @@ fn main() -> ExitCode {
     let done = match verb {
         // Keys need no runtime.
         Verb::Key(key) => key.run(),
+        Verb::Backend(backend) => backend.run(),
         verb => runtime().and_then(|runtime| runtime.block_on(talk(verb))),
     };
     match done {
@@ -66,6 +78,9 @@ fn runtime() -> Outcome<tokio::runtime::Runtime> {
 async fn talk(verb: Verb) -> Outcome {
     match verb {
         Verb::Key(key) => key.run(),
+        Verb::Backend(backend) => backend.run(),
+        Verb::Forward(forward) => forward.run().await,
+        Verb::Expose(expose) => expose.run().await,
         Verb::Pub(publish) => publish.run().await,
         Verb::Sub(subscribe) => subscribe.run().await,
         Verb::Request(request) => request.run().await,
