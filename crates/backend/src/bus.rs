@@ -74,10 +74,11 @@ impl Message {
     /// # Errors
     /// A subject or a header is none.
     pub fn check(&self) -> Result<(), BusError> {
-        for subject in [&self.subject, &self.reply] {
-            if !is_subject(subject) && !(subject.is_empty() && std::ptr::eq(subject, &self.reply)) {
-                return Err(BusError::Subject(subject.clone()));
-            }
+        if !is_subject(&self.subject) {
+            return Err(BusError::Subject(self.subject.clone()));
+        }
+        if !self.reply.is_empty() && !is_subject(&self.reply) {
+            return Err(BusError::Subject(self.reply.clone()));
         }
         let fits = |text: &str| !text.contains(['\r', '\n']);
         for (name, value) in &self.headers {

@@ -26,6 +26,7 @@
 //! peers agree on before the first datagram is checked by what it says and who signed it, in [`rendezvous`], which neither
 //! waits nor reads a clock; the connection, the subjects and the sessions are around it.
 
+mod bridge;
 pub mod bus;
 mod carrier;
 pub mod channel;
@@ -38,6 +39,7 @@ mod prefix;
 pub mod proto;
 pub mod rendezvous;
 
+pub use bridge::Bridge;
 pub use bus::{Bus, BusEvent, BusEvents, Message, Messages};
 pub use carrier::{Carrier, CarrierStats, Listening, SCHEME, SERVICE, is_trouble};
 pub use channel::Channel;

@@ -1,7 +1,5 @@
 //! Nodes: what every bus must do, by the router of a process, and between two over a link.
 
-#![expect(clippy::unwrap_used, reason = "a test that fails says where")]
-
 use midge::Node;
 use midge::backend::conformance;
 use midge::bus::EmbeddedBus;

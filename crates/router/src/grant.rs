@@ -63,6 +63,9 @@ pub struct Entrance {
     /// The id that another server has proven by whatever carries the connection, and must announce. Such a connection
     /// serves everything, and takes the place of an earlier one by which the same server has come.
     pub proven: Option<Box<str>>,
+    /// Whether what a leafnode sends to queue groups is for a member of each alone: those in no group get a copy of their
+    /// own. Other leafnodes send one copy for both.
+    pub groups_apart: bool,
     /// Where clients are told that this is, if elsewhere than [`crate::Settings::info`] says.
     pub address: Option<(String, u16)>,
 }

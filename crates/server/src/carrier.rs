@@ -24,6 +24,8 @@ pub(crate) struct Carrier {
     pub(crate) compression: OnceLock<&'static str>,
     /// The link that it is a stream of.
     pub(crate) link: Option<OverLink>,
+    /// Whether it is this process's own way to a deployment (see `mesh::backend`).
+    pub(crate) is_bridge: bool,
     /// Whom a proxy says that it forwards, for log lines only.
     pub(crate) forwarded_for: Option<IpAddr>,
     /// What cookies said, until the connection ends.
@@ -104,6 +106,7 @@ impl Carrier {
             tls: OnceLock::new(),
             compression: OnceLock::new(),
             link: None,
+            is_bridge: false,
             forwarded_for: None,
             cookies: Mutex::default(),
             ended: OnceLock::new(),
@@ -114,6 +117,12 @@ impl Carrier {
     pub(crate) fn link(link: &Link, account: Option<String>) -> Self {
         let link = Some(OverLink { peer: link.peer(), account });
         Self { link, ..Self::new(ConnectionType::Standard) }
+    }
+
+    /// This peer's own way to a deployment.
+    pub(crate) fn bridge(us: PeerId) -> Self {
+        let link = Some(OverLink { peer: us, account: None });
+        Self { link, is_bridge: true, ..Self::new(ConnectionType::Standard) }
     }
 
     pub(crate) fn websocket(cookies: CookieValues, forwarded_for: Option<IpAddr>) -> Self {

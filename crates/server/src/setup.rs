@@ -121,6 +121,7 @@ impl Setup {
             compression: leafnode::compression(block, carrier).name(),
             // A link has its own, and has proven who is there.
             tls_required: block.tls.is_some() && !over_link,
+            groups_apart: carrier.is_some_and(|carrier| carrier.is_bridge),
             ..Entrance::default()
         };
         Arrival {

@@ -53,6 +53,12 @@ pub(crate) enum State {
     Here,
 }
 
+impl State {
+    pub(crate) const fn is_away(&self) -> bool {
+        matches!(self, Self::Away(_))
+    }
+}
+
 /// What a connection's events say.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -270,6 +276,11 @@ impl Connection {
     /// The client, once there has been a connection.
     pub(crate) fn client(&self) -> Option<Client> {
         self.shared.client.borrow().clone()
+    }
+
+    /// How it does, from now on.
+    pub(crate) fn watch_state(&self) -> watch::Receiver<State> {
+        self.state.clone()
     }
 
     /// Why there is no connection just now, if there is none.

@@ -10,7 +10,7 @@ use midge_identity::KeyPair;
 use zeroize::Zeroizing;
 
 pub use bus::ExternalBus;
-pub(crate) use connection::{Connection, Purpose};
+pub(crate) use connection::{Connection, Purpose, State};
 
 use crate::error::BackendError;
 use crate::prefix::Prefix;

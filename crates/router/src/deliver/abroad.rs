@@ -15,13 +15,20 @@ pub(crate) enum Groups<'a> {
     All,
     /// These: another server has chosen one member of each of the others.
     Listed(Queues<'a>),
+    /// These, and nobody who is in no group.
+    Alone(Queues<'a>),
 }
 
 impl Groups<'_> {
+    /// Whether a message is for those who are in no group, too.
+    pub(super) const fn has_others(self) -> bool {
+        !matches!(self, Self::Alone(_))
+    }
+
     pub(super) fn contain(self, group: &Group) -> bool {
         match self {
             Self::All => true,
-            Self::Listed(names) => names.iter().any(|name| *name == *group.name),
+            Self::Listed(names) | Self::Alone(names) => names.iter().any(|name| *name == *group.name),
         }
     }
 }
@@ -164,7 +171,7 @@ impl Delivery<'_> {
         }
         for (at, bundle) in set.bundles.iter().enumerate() {
             let listed = Listed { chosen: &chosen, bundle: at as u32, groups: &set.groups };
-            if self.goes_to(bundle) || !listed.is_empty() {
+            if (groups.has_others() && self.goes_to(bundle)) || !listed.is_empty() {
                 self.forward(bundle, listed, parcel, worker);
             }
         }

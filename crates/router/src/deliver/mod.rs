@@ -171,7 +171,7 @@ impl Delivery<'_> {
             parcel.show_as_stored();
         }
         parcel.origin = self.source.origin.1;
-        for target in &set.plain {
+        for target in set.plain.iter().filter(|_| groups.has_others()) {
             self.offer(target, &mut parcel, worker);
         }
         if set.bundles.is_empty() {

@@ -2,18 +2,24 @@
 
 use std::sync::Arc;
 
-use midge_backend::{BusEvent, BusEvents, Carrier, Listening};
+use midge_backend::{BackendError, Bridge, BusEvent, BusEvents, Carrier, Deployment, Listening};
 use midge_identity::{KeyPair, NkeyKind};
 use midge_link::{Admission, EndpointError};
 use tokio::task::AbortHandle;
 use tracing::{debug, info, warn};
 
+use crate::carrier;
+use crate::drive::pipe;
 use crate::server::Server;
+
+/// Bytes on their way between the server and what shares its messages.
+const PIPE: usize = 64 * 1024;
 
 /// What goes through a deployment. It ends when this is dropped.
 #[derive(Debug, Default)]
 pub(super) struct Backend {
     carrier: Option<Arc<Carrier>>,
+    bridge: Option<Bridge>,
     tasks: Vec<AbortHandle>,
 }
 
@@ -48,12 +54,27 @@ pub(super) fn begin(
     }
     if options.carries_links() {
         let carrier = Carrier::start(&deployment, key, Listening::To(admission));
-        let carrier = carrier.map_err(|why| std::io::Error::new(std::io::ErrorKind::InvalidInput, why))?;
+        let carrier = carrier.map_err(refuse)?;
         let what = format!("Links through {} below '{}'", carrier.servers(), carrier.prefix());
         backend.tasks.push(tokio::spawn(tell(what, carrier.events())).abort_handle());
         backend.carrier = Some(carrier);
     }
+    if let Some(prefix) = options.messages() {
+        let (here, there) = tokio::io::duplex(PIPE);
+        let deployment = Deployment { prefix, ..deployment };
+        let bridge = Bridge::start(&deployment, key, there).map_err(refuse)?;
+        let what = format!("Messages through {} below '{}'", bridge.servers(), deployment.prefix);
+        backend.tasks.push(tokio::spawn(tell(what, bridge.events())).abort_handle());
+        let carrier = Arc::new(carrier::Carrier::bridge(key.peer_id()));
+        let (server, name) = (server.clone(), "backend:0");
+        tokio::spawn(async move { pipe::drive_carried(server, here, name, (carrier, true)).await });
+        backend.bridge = Some(bridge);
+    }
     Ok(backend)
+}
+
+fn refuse(why: BackendError) -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::InvalidInput, why)
 }
 
 /// Logs what happens to a connection to the deployment.

@@ -210,7 +210,9 @@ fn deliver_one(
     let name = core.router.origin_name(origin);
     let mut delivery = delivery(core, remote, tick.now);
     delivery.source.origin = (origin, &name);
-    let sent = delivery.run(&routed.message, Groups::Listed(routed.queues), set, tick.worker);
+    let is_apart = core.conn.entrance().groups_apart && !routed.queues.is_empty();
+    let groups = if is_apart { Groups::Alone(routed.queues) } else { Groups::Listed(routed.queues) };
+    let sent = delivery.run(&routed.message, groups, set, tick.worker);
     core.router.release_origin(said);
     core.router.settle(tick.worker);
     sent
