@@ -1,13 +1,22 @@
 //! A stock NATS server as infrastructure: midged's links through it, and pub-sub through it.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use midge::backend::{Deployment, ExternalBus};
+use midge::backend::{Carrier, Deployment, ExternalBus, Listening};
 use midge::identity::{KeyPair, pem};
+use midge::link::{Anybody, Ended, IncomingStream, Link, LinkConfig, LinkEvent, LinkEvents, LinkTable};
 use midge::mesh::new_key;
 use midge_testkit::process::{Folder, Process, nats_servers};
 use midge_testkit::raw::{Frame, Raw};
+use parking_lot::Mutex;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 
 use crate::mesh::page;
 use crate::servers::{CONVERGES, message, midged, settled, subscribe, wait_for_interest};
@@ -31,15 +40,19 @@ impl Key {
     }
 }
 
-/// midged that reaches `broker` and nothing else of its peer.
-fn beside(broker: &Process, key: &Key, peer: &Key, more: &str) -> Process {
+/// midged that reaches that server and nothing else of its peer.
+fn through(url: &str, key: &Key, peer: &Key, more: &str) -> Process {
     let config = format!(
-        "http: \"127.0.0.1:-1\"\nmesh {{ key: \"{}\", peers: [\"{}@nats:\"] }}\nbackend {{ urls: \"{}\" {more} }}",
+        "http: \"127.0.0.1:-1\"\nmesh {{ key: \"{}\", peers: [\"{}@nats:\"] }}\nbackend {{ urls: \"{url}\"\n{more} }}",
         key.file,
         peer.id(),
-        broker.url()
     );
     Process::with_config(&midged(), &config)
+}
+
+fn oldest_and_newest() -> [PathBuf; 2] {
+    let all = nats_servers();
+    [all[0].clone(), all[all.len() - 1].clone()]
 }
 
 fn links(server: &Process) -> Value {
@@ -53,9 +66,9 @@ fn a_stock_server_carries_links() {
     for stock in nats_servers() {
         let broker = Process::with_config(&stock, "");
         let (one, other) = (Key::new(), Key::new());
-        let first = beside(&broker, &one, &other, "");
+        let first = through(&broker.url(), &one, &other, "");
         let begun = Instant::now();
-        let second = beside(&broker, &other, &one, "");
+        let second = through(&broker.url(), &other, &one, "");
         for (server, peer) in [(&first, &other), (&second, &one)] {
             server.wait_for_line(&format!("Link up: peer {} at nats:", peer.id()));
         }
@@ -210,4 +223,241 @@ fn settle_both(inside: &mut Raw, outside: &mut Raw) -> Vec<Frame> {
         }
         heard.push(frame);
     }
+}
+
+/// Passes on what goes to and from a server, and keeps all of it.
+struct Tap {
+    port: u16,
+    seen: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Tap {
+    fn before(server: &Process) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (port, to, seen) = (listener.local_addr().unwrap().port(), server.port(), Arc::default());
+        let kept: Arc<Mutex<Vec<u8>>> = Arc::clone(&seen);
+        std::thread::spawn(move || {
+            for near in listener.incoming().map_while(Result::ok) {
+                let Ok(far) = TcpStream::connect(("127.0.0.1", to)) else { return };
+                for (mut from, mut to) in [(near.try_clone().unwrap(), far.try_clone().unwrap()), (far, near)]
+                {
+                    let kept = kept.clone();
+                    std::thread::spawn(move || {
+                        let mut buffer = vec![0; 64 * 1024];
+                        while let Ok(len @ 1..) = from.read(&mut buffer) {
+                            kept.lock().extend_from_slice(&buffer[..len]);
+                            if to.write_all(&buffer[..len]).is_err() {
+                                break;
+                            }
+                        }
+                        let _ = to.shutdown(std::net::Shutdown::Both);
+                    });
+                }
+            }
+        });
+        Self { port, seen }
+    }
+
+    fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+}
+
+/// Whoever runs the server sees who talks to whom, and nothing of what is said: neither subjects of the mesh nor payloads.
+#[test]
+fn whoever_carries_a_link_reads_nothing() {
+    let broker = Process::with_config(&nats_servers()[0], "");
+    let (one, other) = (Key::new(), Key::new());
+    let tap = Tap::before(&broker);
+    let first = through(&tap.url(), &one, &other, "");
+    let second = through(&tap.url(), &other, &one, "");
+    let (mut here, mut there) = (Raw::client(first.port()), Raw::client(second.port()));
+    second.wait_for_line("Link up");
+    subscribe(&mut there, &mut here, "secret_subject.*", "1");
+    here.send(b"PUB secret_subject.x 14\r\nsecret_payload\r\n");
+    assert_eq!(there.expect_message(), b"secret_payload");
+    let seen = tap.seen.lock();
+    let has = |text: &str| seen.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(has(&format!("midge.d.{}.", one.id())), "datagrams go through the tap");
+    assert!(!has("secret_subject") && !has("secret_payload") && !has("RS+") && !has("RMSG"));
+}
+
+/// Two peers in this process that reach each other through the server only.
+struct Pair {
+    tables: [LinkTable; 2],
+    events: [LinkEvents; 2],
+    streams: tokio::sync::mpsc::Receiver<IncomingStream>,
+    carriers: [Arc<Carrier>; 2],
+}
+
+impl Pair {
+    fn new(url: &str, config: &LinkConfig) -> Self {
+        let deployment = Deployment { prefix: "midge".parse().unwrap(), ..Deployment::at(&[url]) };
+        let keys = [new_key().unwrap(), new_key().unwrap()];
+        let table = |key: &KeyPair| LinkTable::new(key.clone(), Arc::new(Anybody), config.clone()).unwrap();
+        let ((one, one_events, _), (other, other_events, streams)) = (table(&keys[0]), table(&keys[1]));
+        let carrier = |key, listening| Carrier::start(&deployment, key, listening).unwrap();
+        let carriers =
+            [carrier(&keys[0], Listening::No), carrier(&keys[1], Listening::To(Arc::new(Anybody)))];
+        one.add_path(carriers[0].clone()).unwrap();
+        other.add_path(carriers[1].clone()).unwrap();
+        one.want(other.peer(), vec!["nats:".parse().unwrap()]);
+        Self { tables: [one, other], events: [one_events, other_events], streams, carriers }
+    }
+
+    async fn up(&mut self) -> Link {
+        loop {
+            match timeout(BOUND, self.events[0].next()).await.unwrap().unwrap() {
+                LinkEvent::Up(link) => return link,
+                LinkEvent::Unreachable { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+const BOUND: Duration = Duration::from_secs(60);
+/// For how long a server is away that comes back.
+const AWAY: Duration = Duration::from_secs(3);
+const MUCH: usize = 100_000_000;
+
+/// Killed for three seconds in the middle of 100 MB: all of it arrives, and the link stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_survives_the_servers_death() {
+    for stock in oldest_and_newest() {
+        let broker = Process::with_config(&stock, "");
+        let port = i32::from(broker.port());
+        let mut pair = Pair::new(&broker.url(), &LinkConfig::default());
+        pair.tables[1].serve("much/1");
+        let link = pair.up().await;
+        let mut out = link.open("much/1").await.unwrap();
+        let sending = tokio::spawn(async move {
+            let mut hash = Sha256::new();
+            let mut block = vec![0_u8; 1_000_000];
+            for number in 0..MUCH / block.len() {
+                block.iter_mut().enumerate().for_each(|(at, byte)| *byte = (at * 31 + number * 7) as u8);
+                hash.update(&block);
+                out.write_all(&block).await.unwrap();
+            }
+            out.shutdown().await.unwrap();
+            hash.finalize()
+        });
+        let mut stream = timeout(BOUND, pair.streams.recv()).await.unwrap().unwrap().stream;
+        let (mut hash, mut block, mut got, mut broker) =
+            (Sha256::new(), vec![0; 256 * 1024], 0, Some(broker));
+        let mut died = false;
+        loop {
+            let len = timeout(BOUND, stream.read(&mut block)).await.unwrap().unwrap();
+            if len == 0 {
+                break;
+            }
+            hash.update(&block[..len]);
+            got += len;
+            if got > MUCH / 3 && !died {
+                died = true;
+                // Killed by being dropped.
+                drop(broker.take());
+                tokio::time::sleep(AWAY).await;
+                broker = Some(Process::with_config_on(&stock, port, ""));
+            }
+        }
+        assert_eq!(got, MUCH);
+        assert_eq!(hash.finalize(), sending.await.unwrap());
+        assert!(!link.is_closed(), "the link stays");
+        assert_eq!(pair.tables[0].link(&pair.tables[1].peer()).unwrap(), link);
+    }
+}
+
+/// Killed for three seconds in the middle of 50,000 messages between clients of two midged: all come, in order.
+#[test]
+fn messages_survive_the_servers_death() {
+    const MANY: usize = 50_000;
+    for stock in oldest_and_newest() {
+        let broker = Process::with_config(&stock, "");
+        let port = i32::from(broker.port());
+        let (one, other) = (Key::new(), Key::new());
+        let first = through(&broker.url(), &one, &other, "");
+        let second = through(&broker.url(), &other, &one, "");
+        second.wait_for_line("Link up");
+        let (mut here, mut there) = (Raw::client(first.port()), Raw::client(second.port()));
+        subscribe(&mut there, &mut here, "n.*", "1");
+        let (go_on, waits) = std::sync::mpsc::channel();
+        let sending = std::thread::spawn(move || {
+            for number in 0..MANY {
+                if number == MANY / 2 {
+                    // The second half is said while there is no server.
+                    waits.recv().unwrap();
+                }
+                let text = format!("{number:0100}");
+                here.send(format!("PUB n.x {}\r\n{text}\r\n", text.len()).as_bytes());
+            }
+            here
+        });
+        let mut broker = Some(broker);
+        for number in 0..MANY {
+            if number == MANY / 4 {
+                drop(broker.take());
+                go_on.send(()).unwrap();
+                std::thread::sleep(AWAY);
+                broker = Some(Process::with_config_on(&stock, port, ""));
+            }
+            let body = loop {
+                match there.frame_within(BOUND) {
+                    Some(Frame::Message(_, body)) => break body,
+                    Some(Frame::Line(_)) => {}
+                    None => panic!("no message {number}: {:#?} {:#?}", first.log(), second.log()),
+                }
+            };
+            assert_eq!(body, format!("{number:0100}").as_bytes());
+        }
+        drop(sending.join());
+        for server in [&first, &second] {
+            let log = server.log();
+            assert!(!log.iter().any(|line| line.contains("Link down")), "{log:#?}");
+            assert!(log.iter().any(|line| line.contains("connected")), "{log:#?}");
+        }
+    }
+}
+
+/// Killed for good, the link goes down and everybody can see why; when the server comes back, so does the link.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_goes_down_with_its_server_and_comes_back() {
+    let stock = nats_servers().pop().unwrap();
+    let broker = Process::with_config(&stock, "");
+    let port = i32::from(broker.port());
+    let config = LinkConfig {
+        idle_timeout: Duration::from_secs(2),
+        keep_alive: Duration::from_millis(500),
+        ..LinkConfig::default()
+    };
+    let mut pair = Pair::new(&broker.url(), &config);
+    pair.up().await;
+    assert_eq!(pair.carriers.each_ref().map(|carrier| carrier.away()), [None, None]);
+    drop(broker);
+    for events in &mut pair.events {
+        let down = async {
+            loop {
+                match events.next().await.unwrap() {
+                    LinkEvent::Down { why, .. } => return why,
+                    LinkEvent::Up(_) | LinkEvent::Unreachable { .. } => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+        };
+        assert_eq!(timeout(BOUND, down).await.unwrap(), Ended::Silent);
+    }
+    let unreachable = async {
+        loop {
+            if let LinkEvent::Unreachable { why, .. } = pair.events[0].next().await.unwrap() {
+                return why;
+            }
+        }
+    };
+    let why = timeout(BOUND, unreachable).await.unwrap();
+    assert!(why.contains(&format!("nats://127.0.0.1:{port}: ")), "{why}");
+    assert!(pair.carriers.iter().all(|carrier| carrier.away().is_some()));
+    assert_eq!(pair.carriers.each_ref().map(|carrier| carrier.stats().sessions), [0, 0], "nothing is left");
+    let _broker = Process::with_config_on(&stock, port, "");
+    pair.up().await;
+    assert_eq!(pair.carriers.each_ref().map(|carrier| carrier.away()), [None, None]);
 }

@@ -19,7 +19,7 @@ use crate::error::{BackendError, Operation, Refusal};
 /// Time in which a server must have let one in.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Pause before a server is tried again: at first, and at most. It doubles in between.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// How often a server that says nothing is asked whether it is there.
 const PING: Duration = Duration::from_secs(10);
 /// Events that are kept for those who do not take them at once.

@@ -11,8 +11,9 @@ pub(crate) mod routes;
 pub(crate) mod thread;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
+use midge_backend::Carrier;
 use midge_identity::{KeyPair, PeerId};
 use midge_link::{
     EndpointError, IncomingStream, Link, LinkConfig, LinkEvent, LinkEvents, LinkTable, PacketPath,
@@ -28,7 +29,7 @@ pub use key_file::{
 pub use policy::Authorizer;
 pub(crate) use policy::Configured;
 
-use crate::carrier::Carrier;
+use crate::carrier;
 use crate::drive::pipe;
 use crate::server::Server;
 
@@ -92,6 +93,8 @@ impl Server {
         let backend = backend::begin(self, &membership.key, door)?;
         if let Some(carrier) = backend.carrier() {
             table.add_path(carrier.clone())?;
+            // Said once, as below.
+            let _ = membership.carrier.set(Arc::downgrade(carrier));
         }
         let mut wanted: BTreeMap<PeerId, Vec<midge_link::Address>> = BTreeMap::new();
         for known in &self.setup().options.mesh.peers {
@@ -157,14 +160,15 @@ pub(crate) struct Member {
     pub(crate) key: KeyPair,
     authorizer: Arc<dyn Authorizer>,
     links: LinkConfig,
-    table: std::sync::OnceLock<LinkTable>,
+    table: OnceLock<LinkTable>,
+    carrier: OnceLock<Weak<Carrier>>,
 }
 
 impl Member {
     pub(crate) fn new(membership: Membership, options: &crate::options::MeshOptions) -> Self {
         let Membership { key, authorizer, links } = membership;
         let authorizer = authorizer.unwrap_or_else(|| Configured::new(options));
-        Self { key, authorizer, links, table: std::sync::OnceLock::new() }
+        Self { key, authorizer, links, table: OnceLock::new(), carrier: OnceLock::new() }
     }
 
     fn authorizer(&self) -> Arc<dyn Authorizer> {
@@ -179,6 +183,11 @@ impl Member {
     /// The account of the server's own clients, if it is not the global one.
     pub(crate) fn own_account(&self) -> Option<String> {
         self.authorizer.account(&self.key.peer_id())
+    }
+
+    /// What carries links through a deployment, if anything does.
+    pub(crate) fn carrier(&self) -> Option<Arc<Carrier>> {
+        self.carrier.get()?.upgrade()
     }
 
     /// The links, once there may be any.
@@ -296,7 +305,7 @@ fn serve(
         }
         CLIENT_PROTOCOL | LEAF_PROTOCOL => {
             let account = server.membership().and_then(|member| member.authorizer.account(&link.peer()));
-            let carrier = Arc::new(Carrier::link(&link, account));
+            let carrier = Arc::new(carrier::Carrier::link(&link, account));
             let (server, peer) = (server.clone(), name(&link));
             tokio::spawn(async move {
                 pipe::drive_carried(server, stream, &peer, (carrier, is_leaf)).await;

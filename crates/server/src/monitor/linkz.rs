@@ -1,6 +1,7 @@
 //! `/linkz`: links to other peers. Not in nats-server, which has none.
 
 use jiff::Timestamp;
+use midge_backend::Carrier;
 use midge_identity::NkeyKind;
 use midge_link::{Direction, Link};
 use serde::Serialize;
@@ -19,6 +20,42 @@ pub(super) struct Linkz<'a> {
     now: Timestamp,
     num_links: usize,
     links: Vec<LinkInfo>,
+    /// The deployment that links go through, if any does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backend: Option<BackendInfo>,
+}
+
+#[derive(Serialize)]
+struct BackendInfo {
+    servers: String,
+    prefix: String,
+    connected: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    sessions: usize,
+    out_packets: u64,
+    in_packets: u64,
+    /// With a token of no session, or too long.
+    dropped_packets: u64,
+    dials_agreed: u64,
+    dials_refused: u64,
+}
+
+fn backend(carrier: &Carrier) -> BackendInfo {
+    let (stats, reason) = (carrier.stats(), carrier.away());
+    BackendInfo {
+        servers: carrier.servers().to_owned(),
+        prefix: carrier.prefix().to_string(),
+        connected: reason.is_none(),
+        reason,
+        sessions: stats.sessions,
+        out_packets: stats.sent,
+        in_packets: stats.received,
+        dropped_packets: stats.dropped,
+        dials_agreed: stats.agreed,
+        dials_refused: stats.refused,
+    }
 }
 
 #[derive(Serialize)]
@@ -57,6 +94,7 @@ pub(super) fn read(server: &Server) -> Linkz<'_> {
         now: Timestamp::now(),
         num_links: links.len(),
         links,
+        backend: server.membership().and_then(|member| member.carrier()).as_deref().map(backend),
     }
 }
 

@@ -38,6 +38,8 @@ pub use websocket::{Cookies, WebSocketOptions};
 pub(crate) use load::unsupported_key;
 
 /// Everything that can be set. Starts with nats-server's defaults.
+///
+/// Shape: the blocks of a configuration file.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Options {
