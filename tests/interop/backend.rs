@@ -1,13 +1,15 @@
 //! A stock NATS server as infrastructure: midged's links through it, and pub-sub through it.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use midge::backend::{Carrier, Deployment, ExternalBus, Listening};
+use midge::Node;
+use midge::backend::{Carrier, Deployment, Listening};
 use midge::identity::{KeyPair, pem};
+use midge::link::mem::MemNetwork;
 use midge::link::{Anybody, Ended, IncomingStream, Link, LinkConfig, LinkEvent, LinkEvents, LinkTable};
 use midge::mesh::new_key;
 use midge_testkit::process::{Folder, Process, nats_servers};
@@ -19,7 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::mesh::page;
-use crate::servers::{CONVERGES, message, midged, settled, subscribe, wait_for_interest};
+use crate::servers::{midged, settled, subscribe, wait_for_interest};
 
 /// A peer's key, and a file with it.
 struct Key {
@@ -101,127 +103,6 @@ fn a_stock_server_carries_links() {
                 .count()
         };
         assert_eq!(workers.iter_mut().map(jobs).sum::<usize>(), 10);
-    }
-}
-
-/// The same suite for a router inside the process and for a deployment, with each of the servers, with a prefix and without.
-#[tokio::test]
-async fn a_deployment_is_a_bus_as_a_router_is() {
-    for stock in nats_servers() {
-        let broker = Process::with_config(&stock, "");
-        for prefix in ["", "acme.x"] {
-            let deployment =
-                Deployment { prefix: prefix.parse().unwrap(), ..Deployment::at(&[&broker.url()]) };
-            let one = ExternalBus::connect(&deployment, &new_key().unwrap()).await.unwrap();
-            let other = ExternalBus::connect(&deployment, &new_key().unwrap()).await.unwrap();
-            midge::backend::conformance::check(one, other).await;
-        }
-    }
-}
-
-/// Clients of midged and of the stock server hear each other below the prefix, each message once: plain subscriptions that
-/// overlap, queue groups with members on both sides, questions both ways, headers.
-#[test]
-fn messages_are_shared_through_a_stock_server() {
-    for stock in nats_servers() {
-        let broker = Process::with_config(&stock, "");
-        let server = Process::with_config(
-            &midged(),
-            &format!("backend {{ urls: \"{}\", pubsub: acme, links: false }}", broker.url()),
-        );
-        server.wait_for_line("Messages through");
-        let (mut inside, mut outside) = (Raw::client(server.port()), Raw::client(broker.port()));
-        // From inside.
-        outside.send(b"SUB acme.> 1\r\n");
-        outside.sync();
-        let until = Instant::now() + CONVERGES;
-        while settled(&mut outside).is_empty() {
-            assert!(Instant::now() < until, "nothing is shared");
-            inside.send(b"PUB probe 0\r\n\r\n");
-        }
-        inside.sync();
-        inside.send(b"HPUB a.b answers 21 23\r\nNATS/1.0\r\nName: v\r\n\r\nhi\r\nPUB a.end 0\r\n\r\n");
-        let mut heard = Vec::new();
-        while !heard.last().is_some_and(|frame: &Frame| frame.line().contains("acme.a.end")) {
-            heard.push(message(&mut outside));
-        }
-        heard.retain(|frame| frame.line().contains("acme.a.b"));
-        let Frame::Message(line, body) = &heard[0] else { unreachable!() };
-        assert_eq!((heard.len(), line.as_str()), (1, "HMSG acme.a.b 1 acme.answers 21 23"));
-        assert!(String::from_utf8_lossy(body).contains("Name: v"));
-        outside.send(b"UNSUB 1\r\n");
-        // From outside: subscriptions that overlap get a copy each, and no more.
-        inside.send(b"SUB a.* 1\r\nSUB *.b 2\r\nSUB a.b 3\r\nSUB jobs g 4\r\nSUB jobs 5\r\nSUB > 6\r\n");
-        inside.sync();
-        for subject in ["a.b", "jobs"] {
-            wait_for_interest(&mut outside, &format!("acme.{subject}"));
-        }
-        settle_both(&mut inside, &mut outside);
-        outside.send(b"PUB acme.a.b acme.back 4\r\nonce\r\n");
-        let heard = settle_both(&mut inside, &mut outside);
-        let mut lines: Vec<&str> = heard.iter().map(Frame::line).collect();
-        lines.sort_unstable();
-        assert_eq!(lines, ["MSG a.b 1 back 4", "MSG a.b 2 back 4", "MSG a.b 3 back 4", "MSG a.b 6 back 4"]);
-        // A queue group has members on both sides: each message goes to one of them, and to all others.
-        outside.send(b"SUB acme.jobs g 7\r\n");
-        outside.sync();
-        for _ in 0..100 {
-            outside.send(b"PUB acme.jobs 1\r\nx\r\n");
-        }
-        let there = settled(&mut outside).len();
-        let mut here = settle_both(&mut inside, &mut outside);
-        let of = |here: &[Frame], sid: &str| {
-            here.iter().filter(|frame| frame.line() == format!("MSG jobs {sid} 1")).count()
-        };
-        // What is for a group comes by a way of its own.
-        while of(&here, "4") + there < 100 {
-            here.push(message(&mut inside));
-        }
-        here.extend(settle_both(&mut inside, &mut outside));
-        let worked = of(&here, "4");
-        assert_eq!((of(&here, "5"), of(&here, "6"), worked + there), (100, 100, 100));
-        assert!(worked > 10 && there > 10, "{worked} here and {there} there");
-        outside.send(b"UNSUB 7\r\n");
-        outside.sync();
-        // Questions of stock clients are answered where they came from, which is not below the prefix.
-        inside.send(b"UNSUB 6\r\nSUB service 8\r\n");
-        inside.sync();
-        wait_for_interest(&mut outside, "acme.service");
-        settle_both(&mut inside, &mut outside);
-        outside.send(b"SUB _INBOX.x.1 9\r\nPUB acme.service _INBOX.x.1 1\r\n?\r\n");
-        let question = message(&mut inside);
-        assert_eq!(question.line(), "MSG service 8 $OUTSIDE._INBOX.x.1 1");
-        inside.send(b"PUB $OUTSIDE._INBOX.x.1 6\r\nanswer\r\n");
-        assert_eq!(outside.expect_message(), b"answer");
-        // And the other way round.
-        outside.send(b"SUB acme.theirs 10\r\n");
-        outside.sync();
-        inside.send(b"SUB _INBOX.y.* 11\r\nPUB theirs _INBOX.y.1 1\r\n?\r\n");
-        let Frame::Message(line, _) = message(&mut outside) else { unreachable!() };
-        let reply = line.split(' ').nth(3).unwrap().to_owned();
-        assert_eq!(reply, "acme._INBOX.y.1");
-        wait_for_interest(&mut outside, &reply);
-        outside.send(format!("PUB {reply} 6\r\nanswer\r\n").as_bytes());
-        while inside.expect_message() != b"answer" {}
-    }
-}
-
-/// What has come inside by the time that everything that was said outside has.
-fn settle_both(inside: &mut Raw, outside: &mut Raw) -> Vec<Frame> {
-    inside.send(b"SUB settled.* 99\r\n");
-    let mut heard = settled(inside);
-    wait_for_interest(outside, "acme.settled.probe");
-    outside.send(b"PUB acme.settled.now 0\r\n\r\n");
-    loop {
-        let frame = message(inside);
-        if frame.line().starts_with("MSG settled.now 99") {
-            inside.send(b"UNSUB 99\r\n");
-            heard.extend(settled(inside));
-            heard.retain(|frame| !frame.line().contains(" settled."));
-            heard.retain(|frame| !frame.line().contains("$OUTSIDE.wait.inbox"));
-            return heard;
-        }
-        heard.push(frame);
     }
 }
 
@@ -460,4 +341,185 @@ async fn a_link_goes_down_with_its_server_and_comes_back() {
     let _broker = Process::with_config_on(&stock, port, "");
     pair.up().await;
     assert_eq!(pair.carriers.each_ref().map(|carrier| carrier.away()), [None, None]);
+}
+
+/// A command of midge that goes on, and the lines that it prints.
+struct Command {
+    child: std::process::Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Command {
+    fn start(arguments: &[&str]) -> Self {
+        let midge = midged().parent().unwrap().join("midge");
+        let mut child = std::process::Command::new(midge)
+            .args(arguments)
+            .stdout(std::process::Stdio::piped())
+            .stdin(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    fn line(&mut self) -> String {
+        self.lines.next().expect("it goes on").unwrap()
+    }
+}
+
+impl Drop for Command {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A web server that says the same to everybody.
+fn web_server(page: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for mut socket in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let mut request = BufReader::new(socket.try_clone().unwrap()).lines();
+                while request.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", page.len());
+                let _ = socket.write_all(format!("{head}{page}").as_bytes());
+            });
+        }
+    });
+    address
+}
+
+fn fetch(port: &str) -> String {
+    let mut socket = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+    socket.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    let _ = socket.read_to_string(&mut text);
+    text
+}
+
+/// A web page of one peer is a page on the other's own machine: through a stock server, and straight.
+#[test]
+fn a_page_is_forwarded() {
+    let broker = Process::with_config(&nats_servers()[0], "");
+    let (page, hidden) = (web_server("<h1>over there</h1>"), web_server("hidden"));
+    let (one, other) = (Key::new(), Key::new());
+    let url = broker.url();
+    let (here, there) = (one.id(), other.id());
+    let ways = ["--via", &url, "--link-listen", "udp://127.0.0.1:0", "--key", &other.file];
+    let exposed = [&["expose", "--allow-peer", &here][..], &ways, &[&page]].concat();
+    let mut expose = Command::start(&exposed);
+    let udp = expose.line();
+    assert!(udp.starts_with(&format!("Links at {there}@udp://127.0.0.1:")), "{udp}");
+    let by_udp = udp.trim_start_matches("Links at ").to_owned();
+    assert_eq!(expose.line(), format!("Links at {there}@nats:"));
+    assert_eq!(expose.line(), format!("Exposing {page}"));
+    for (ways, over) in [(["--via", url.as_str()], "nats:"), (["--peer", by_udp.as_str()], "udp://")] {
+        let remote = format!("{there}:{page}");
+        let mut forward =
+            Command::start(&[&["forward", "--key", &one.file][..], &ways, &["0", &remote]].concat());
+        let line = forward.line();
+        assert!(line.contains(&format!("to {remote} over {over}")), "{line}");
+        let port = line.split([':', ' ']).nth(2).unwrap();
+        for _ in 0..3 {
+            assert!(fetch(port).ends_with("<h1>over there</h1>"));
+        }
+        // What is not exposed is not reached, though it is there.
+        let remote = format!("{there}:{hidden}");
+        let mut forward =
+            Command::start(&[&["forward", "--key", &one.file][..], &ways, &["0", &remote]].concat());
+        let line = forward.line();
+        assert_eq!(fetch(line.split([':', ' ']).nth(2).unwrap()), "");
+    }
+    // Nor does anybody else reach anything.
+    let remote = format!("{there}:{page}");
+    let midge = midged().parent().unwrap().join("midge");
+    let arguments = ["forward", "--timeout", "2", "--via", &url, "0", &remote];
+    let output = std::process::Command::new(midge).args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("not allowed to link"), "{said}");
+}
+
+/// What peers are there is seen by any client that knows NATS's micro services.
+#[test]
+fn peers_are_discovered_as_services() {
+    for stock in nats_servers() {
+        let broker = Process::with_config(&stock, "");
+        let (one, other) = (Key::new(), Key::new());
+        let server = through(&broker.url(), &one, &other, "");
+        server.wait_for_line("connected");
+        let mut client = Raw::client(broker.port());
+        wait_for_interest(&mut client, &format!("midge.link.{}.dial", one.id()));
+        client.send(b"SUB found 1\r\nPUB $SRV.INFO.midge-link found 0\r\n\r\n");
+        let info: Value = serde_json::from_slice(&client.expect_message()).unwrap();
+        assert_eq!((info["name"].as_str(), info["version"].as_str()), (Some("midge-link"), Some("1.0.0")));
+        assert_eq!(info["metadata"]["peer"], one.id().as_str());
+        assert_eq!(info["metadata"]["prefix"], "midge");
+        assert_eq!(info["endpoints"][0]["subject"], format!("midge.link.{}.dial", one.id()));
+    }
+}
+
+/// A link that goes straight is used where there is one; what the server carries takes over and gives back, and messages
+/// go on between the two routers.
+#[tokio::test(flavor = "multi_thread")]
+async fn routers_move_between_a_straight_link_and_a_carried_one() {
+    let broker = Process::with_config(&nats_servers().pop().unwrap(), "");
+    let deployment = Deployment { prefix: "midge".parse().unwrap(), ..Deployment::at(&[&broker.url()]) };
+    let links = LinkConfig {
+        idle_timeout: Duration::from_secs(1),
+        keep_alive: Duration::from_millis(200),
+        ..LinkConfig::default()
+    };
+    for swapped in [false, true] {
+        let network = MemNetwork::new(1);
+        let mut keys = [new_key().unwrap(), new_key().unwrap()];
+        keys.sort_by_key(KeyPair::peer_id);
+        if swapped {
+            keys.reverse();
+        }
+        let [one, other] = keys;
+        let (here, there) = (network.join(), network.join());
+        let (from, to) = (here.number(), there.number());
+        network.cut(from, to, true);
+        let builder = |key: &KeyPair, path| {
+            Node::builder().key(key.clone()).links(links.clone()).via(deployment.clone()).path(path)
+        };
+        let far = builder(&other, there).allow(one.peer_id()).start().unwrap();
+        let near = builder(&one, here)
+            .peer(&format!("{}@mem://{to}", other.peer_id()))
+            .and_then(|builder| builder.peer(&format!("{}@nats:", other.peer_id())))
+            .unwrap()
+            .start()
+            .unwrap();
+        let mut hears = far.client().subscribe("x").unwrap();
+        let client = near.client();
+        let mut say = async |used: &str| {
+            let begun = Instant::now();
+            // Until the link is used that should be, and messages go.
+            loop {
+                assert!(begun.elapsed() < BOUND, "no messages over {used}");
+                let _ = client.publish("x", used.to_owned());
+                let came = timeout(Duration::from_millis(20), hears.next()).await;
+                let scheme = near.link(&other.peer_id()).map(|link| link.scheme());
+                if matches!(came, Ok(Some(_))) && scheme == Some(used) {
+                    return;
+                }
+            }
+        };
+        say("nats").await;
+        for _ in 0..2 {
+            network.cut(from, to, false);
+            say("mem").await;
+            // The move itself: the route is opened anew, and nothing is without one for longer than that takes.
+            let routed = async {
+                while near.client().send(&midge::client::Message::new("x", "now")).unwrap() == 0 {
+                    tokio::task::yield_now().await;
+                }
+            };
+            assert!(timeout(Duration::from_secs(1), routed).await.is_ok());
+            network.cut(from, to, true);
+            say("nats").await;
+        }
+    }
 }
