@@ -43,7 +43,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "midge-identity",
         ],
     ),
-    ("xtask", &["midge-server", "midge-testkit", "midge-link", "midge-identity"]),
+    ("xtask", &["midge-server", "midge-testkit", "midge-link", "midge-backend", "midge-identity"]),
 ];
 
 /// Crates without I/O, clock or threads; each has a clippy.toml that says so to the compiler.

@@ -1,10 +1,12 @@
-//! What links cost: bytes beside TCP with TLS, handshakes, and memory while nothing happens. Written to
+//! What links cost: bytes and echoes beside TCP, handshakes, and memory while nothing happens. Written to
 //! `docs/bench/links.md`.
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use midge_backend::{Carrier, Deployment, Listening};
 use midge_identity::{KeyPair, PeerId};
 use midge_link::{Address, Anybody, IncomingStream, Link, LinkConfig, LinkEvent, LinkTable, UdpPath};
 use midge_testkit::process::Process;
@@ -15,53 +17,103 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
+use crate::peers;
 use crate::sh::{self, Outcome, cargo, cmd, root};
 
 /// Bytes in one direction by one stream, and how many are written at once.
 const MUCH: usize = 512 << 20;
 const PIECE: usize = 64 << 10;
 const ROUNDS: usize = 7;
+/// Bytes that are echoed, one after the other.
+const ECHOES: usize = 2000;
 /// Peers that link to one server, and how many of them at a time.
 const PEERS: usize = 1024;
 const AT_A_TIME: usize = 16;
 const PROTOCOL: &str = "bench/1";
 
+/// What carries the bytes that are measured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Way {
+    /// A link by UDP.
+    Udp,
+    /// A link through a NATS server: its version, and the program.
+    Nats(String, PathBuf),
+    /// TCP with TLS 1.3, AES-128.
+    Tls,
+    /// TCP.
+    Tcp,
+}
+
+impl Way {
+    fn name(&self) -> String {
+        match self {
+            Self::Udp => "a link, by UDP".to_owned(),
+            Self::Nats(version, _) => format!("a link, through nats-server {version}"),
+            Self::Tls => "TCP with TLS 1.3 (AES-128)".to_owned(),
+            Self::Tcp => "TCP".to_owned(),
+        }
+    }
+
+    async fn measure(&self) -> Outcome<Figure> {
+        match self {
+            Self::Udp => link(None).await,
+            Self::Nats(_, program) => link(Some(program)).await,
+            Self::Tls => tls().await,
+            Self::Tcp => tcp().await,
+        }
+    }
+}
+
 pub(super) fn run() -> Outcome {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = builder.worker_threads(2).enable_all().build().map_err(|error| error.to_string())?;
-    let (mut links, mut tls) = (Vec::new(), Vec::new());
+    let servers = peers::fetch()?.servers;
+    let (oldest, newest) = (servers.first().cloned(), servers.last().cloned());
+    let mut ways = vec![Way::Udp];
+    ways.extend([oldest, newest].into_iter().flatten().map(|(version, program)| Way::Nats(version, program)));
+    ways.extend([Way::Tls, Way::Tcp]);
+    let mut figures = vec![Vec::new(); ways.len()];
     for round in 0..ROUNDS {
         // Which is first changes.
-        for first in [round % 2 == 0, round % 2 != 0] {
-            let figure = if first { runtime.block_on(link())? } else { runtime.block_on(tcp())? };
-            eprintln!("{} {figure:?}", if first { "link" } else { "TCP with TLS" });
-            if first { links.push(figure) } else { tls.push(figure) }
+        let mut turns: Vec<usize> = (0..ways.len()).collect();
+        if round % 2 != 0 {
+            turns.reverse();
+        }
+        for turn in turns {
+            let (Some(way), Some(figures)) = (ways.get(turn), figures.get_mut(turn)) else { continue };
+            let figure = runtime.block_on(way.measure())?;
+            eprintln!("{} {figure:?}", way.name());
+            figures.push(figure);
         }
     }
     sh::run(&mut cargo(&["build", "--quiet", "--release", "--package", "midged"]))?;
-    let Peers { rate, handshake, memory } = runtime.block_on(peers())?;
-    let (link, tcp) = (median(&links), median(&tls));
+    let Costs { rate, handshake, memory } = runtime.block_on(crowd())?;
+    let row = |(way, figures): (&Way, &Vec<Figure>)| {
+        let figure = median(figures);
+        let server =
+            if matches!(way, Way::Nats(..)) { format!("{:.2}", figure.server) } else { String::new() };
+        format!(
+            "| {} | {:.0} | {:.2} | {server} | {:.0} |\n",
+            way.name(),
+            figure.rate,
+            figure.cpu,
+            figure.echo * 1e6
+        )
+    };
+    let rows: String = ways.iter().zip(&figures).map(row).collect();
     let text = format!(
         "# Links, measured\n\n\
          Made by `cargo xtask bench --links`: {}.\n\n\
-         | | a link | TCP with TLS 1.3 (AES-128) | ratio |\n|---|---|---|---|\n\
-         | MB/s, one stream, one direction, both ends in one process with two threads | {:.0} | {:.0} | {:.2} |\n\
-         | processor seconds for each GB, both ends | {:.2} | {:.2} | {:.2} |\n\n\
-         Medians of {ROUNDS} rounds of {} MB, taking turns. A datagram on this path has 1452 bytes at most; the cost is for each datagram.\n\n\
+         | | MB/s | CPU s for each GB, both ends | the server's | echo, µs |\n|---|---|---|---|---|\n{rows}\n\
+         One stream, one direction, both ends in one process with two threads; a NATS server beside it on the same processors. Medians of {ROUNDS} rounds of {} MB, taking turns. An echo is one byte there and one back, the median of {ECHOES}. A datagram by UDP has 1452 bytes at most here, one through a NATS server 16,000; the cost is for each datagram.\n\n\
          | {PEERS} peers that link to one `midged` | |\n|---|---|\n\
          | links each second, {AT_A_TIME} peers at a time, on the same processors as `midged` | {rate:.0} |\n\
          | processor time of `midged` for each: handshake, log line | {:.0} µs |\n\
          | memory of `midged` for each idle link | {:.1} KiB |\n\n\
          Messages over a link beside nats-server's route with TLS: rows L1 and L2 in [the table](README.md).\n",
         machine()?,
-        link.0,
-        tcp.0,
-        link.0 / tcp.0,
-        link.1,
-        tcp.1,
-        link.1 / tcp.1,
         MUCH >> 20,
         handshake / 1000.0,
         memory / 1024.0
@@ -88,8 +140,17 @@ fn machine() -> Outcome<String> {
     ))
 }
 
-/// MB/s, and processor seconds for each GB.
-type Figure = (f64, f64);
+/// What a way does.
+#[derive(Debug, Clone, Copy)]
+struct Figure {
+    /// MB/s.
+    rate: f64,
+    /// Processor seconds for each GB at both ends, and of the server between them.
+    cpu: f64,
+    server: f64,
+    /// Seconds there and back.
+    echo: f64,
+}
 
 fn median(figures: &[Figure]) -> Figure {
     let middle = |pick: fn(&Figure) -> f64| {
@@ -97,7 +158,12 @@ fn median(figures: &[Figure]) -> Figure {
         all.sort_by(f64::total_cmp);
         all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
     };
-    (middle(|figure| figure.0), middle(|figure| figure.1))
+    Figure {
+        rate: middle(|figure| figure.rate),
+        cpu: middle(|figure| figure.cpu),
+        server: middle(|figure| figure.server),
+        echo: middle(|figure| figure.echo),
+    }
 }
 
 /// Nanoseconds of processor time that a process has had.
@@ -119,33 +185,54 @@ fn memory_of(pid: u32) -> Outcome<f64> {
     kib.map(|kib| kib * 1024.0).ok_or_else(|| format!("{path} has no VmRSS"))
 }
 
-/// Sends from one to the other, and says what that took.
-async fn transfer(
-    mut from: impl AsyncWrite + Unpin + Send + 'static,
-    mut to: impl AsyncRead + Unpin,
-) -> Outcome<Figure> {
-    let (begin, cpu) = (Instant::now(), cpu_of("self")?);
+/// Has one end echo single bytes, then sends much to it; what that took.
+async fn transfer<T>(mut near: T, mut far: T, server: Option<&Process>) -> Outcome<Figure>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let text = |error: std::io::Error| error.to_string();
+    let echoing = tokio::spawn(async move {
+        for _ in 0..ECHOES {
+            let byte = far.read_u8().await?;
+            far.write_u8(byte).await?;
+            far.flush().await?;
+        }
+        Ok::<_, std::io::Error>(far)
+    });
+    let mut times = Vec::new();
+    for _ in 0..ECHOES {
+        let begin = Instant::now();
+        near.write_u8(1).await.map_err(text)?;
+        near.flush().await.map_err(text)?;
+        near.read_u8().await.map_err(text)?;
+        times.push(begin.elapsed());
+    }
+    let mut far = echoing.await.map_err(|error| error.to_string())?.map_err(text)?;
+    let cpu_of_server = || server.map_or(Ok(0.0), |server| cpu_of(&server.pid().to_string()));
+    let (begin, cpu, cpu_between) = (Instant::now(), cpu_of("self")?, cpu_of_server()?);
     let sending = tokio::spawn(async move {
         let piece = vec![7; PIECE];
         for _ in 0..MUCH / PIECE {
-            from.write_all(&piece).await?;
+            near.write_all(&piece).await?;
         }
-        from.shutdown().await?;
+        near.shutdown().await?;
         // Closed with something unread, it would be reset.
-        Ok::<_, std::io::Error>(from)
+        Ok::<_, std::io::Error>(near)
     });
     let (mut room, mut got) = (vec![0; 4 * PIECE], 0);
     while got < MUCH {
-        match to.read(&mut room).await.map_err(|error| error.to_string())? {
+        match far.read(&mut room).await.map_err(text)? {
             0 => return Err(format!("it ends after {got} bytes")),
             more => got += more,
         }
     }
     let (time, cpu) = (begin.elapsed().as_secs_f64(), cpu_of("self")? - cpu);
+    let between = cpu_of_server()? - cpu_between;
     // It may be told of the other side's end before its own.
     drop(sending.await);
     let bytes = MUCH as f64;
-    Ok((bytes / 1e6 / time, cpu / bytes))
+    let echo = super::part(&mut times, 0.5) / 1e9;
+    Ok(Figure { rate: bytes / 1e6 / time, cpu: cpu / bytes, server: between / bytes, echo })
 }
 
 struct Peer {
@@ -156,17 +243,32 @@ struct Peer {
 }
 
 fn peer(seed: u64) -> Outcome<Peer> {
+    let (key, mut peer) = table(seed)?;
+    drop(key);
+    let any = "127.0.0.1:0".parse().map_err(|error| format!("{error}"))?;
+    let path = UdpPath::bind(any).map_err(|error| error.to_string())?;
+    peer.address = format!("udp://{}", midge_link::PacketPath::local_address(&*path));
+    peer.table.add_path(path).map_err(|error| error.to_string())?;
+    Ok(peer)
+}
+
+/// A peer that reaches others through that server.
+fn peer_through(url: &str, seed: u64) -> Outcome<Peer> {
+    let (key, peer) = table(seed)?;
+    let carrier = Carrier::start(&Deployment::at(&[url]), &key, Listening::To(Arc::new(Anybody)));
+    peer.table.add_path(carrier.map_err(|error| error.to_string())?).map_err(|error| error.to_string())?;
+    Ok(Peer { address: "nats:".to_owned(), ..peer })
+}
+
+/// A peer without a network.
+fn table(seed: u64) -> Outcome<(KeyPair, Peer)> {
     let mut bytes = [9; 32];
     bytes.iter_mut().zip(seed.to_le_bytes()).for_each(|(to, from)| *to = from);
     let key = KeyPair::from_seed(&bytes).map_err(|error| error.to_string())?;
-    let (table, events, streams) =
-        LinkTable::new(key, Arc::new(Anybody), LinkConfig::default()).map_err(|error| error.to_string())?;
-    let any = "127.0.0.1:0".parse().map_err(|error| format!("{error}"))?;
-    let path = UdpPath::bind(any).map_err(|error| error.to_string())?;
-    let address = format!("udp://{}", midge_link::PacketPath::local_address(&*path));
-    table.add_path(path).map_err(|error| error.to_string())?;
+    let (table, events, streams) = LinkTable::new(key.clone(), Arc::new(Anybody), LinkConfig::default())
+        .map_err(|error| error.to_string())?;
     table.serve(PROTOCOL);
-    Ok(Peer { table, events, streams, address })
+    Ok((key, Peer { table, events, streams, address: String::new() }))
 }
 
 async fn up(peer: &mut Peer) -> Outcome<Link> {
@@ -179,8 +281,11 @@ async fn up(peer: &mut Peer) -> Outcome<Link> {
     }
 }
 
-async fn link() -> Outcome<Figure> {
-    let (mut one, mut other) = (peer(1)?, peer(2)?);
+/// By UDP, or through a server of that program.
+async fn link(server: Option<&PathBuf>) -> Outcome<Figure> {
+    let server = server.map(|program| Process::with_config(program, ""));
+    let make = |seed| server.as_ref().map_or_else(|| peer(seed), |server| peer_through(&server.url(), seed));
+    let (mut one, mut other) = (make(1)?, make(2)?);
     let there = other.address.parse().map_err(|error| format!("{error}"))?;
     one.table.want(other.table.peer(), vec![there]);
     let link = up(&mut one).await?;
@@ -188,13 +293,26 @@ async fn link() -> Outcome<Figure> {
     out.write_all(b"!").await.map_err(|error| error.to_string())?;
     let mut incoming = other.streams.recv().await.ok_or("no stream")?.stream;
     let _ = incoming.read_u8().await;
-    let figure = transfer(out, incoming).await;
+    let figure = transfer(out, incoming, server.as_ref()).await;
     one.table.close().await;
     other.table.close().await;
     figure
 }
 
 async fn tcp() -> Outcome<Figure> {
+    let text = |error: std::io::Error| error.to_string();
+    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(text)?;
+    let address = listener.local_addr().map_err(text)?;
+    let accepting = tokio::spawn(async move { listener.accept().await });
+    let out = TcpStream::connect(address).await.map_err(text)?;
+    let (incoming, _) = accepting.await.map_err(|error| error.to_string())?.map_err(text)?;
+    for socket in [&out, &incoming] {
+        socket.set_nodelay(true).map_err(text)?;
+    }
+    transfer(out, incoming, None).await
+}
+
+async fn tls() -> Outcome<Figure> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let authority = Authority::new();
     let identity = authority.member("server");
@@ -223,18 +341,20 @@ async fn tcp() -> Outcome<Figure> {
     let address = listener.local_addr().map_err(|error| text(&error))?;
     let accepting = tokio::spawn(async move {
         let (socket, _) = listener.accept().await?;
+        socket.set_nodelay(true)?;
         TlsAcceptor::from(Arc::new(config)).accept(socket).await
     });
     let socket = TcpStream::connect(address).await.map_err(|error| text(&error))?;
+    socket.set_nodelay(true).map_err(|error| text(&error))?;
     let name = ServerName::try_from("localhost").map_err(|error| text(&error))?;
     let out =
         TlsConnector::from(Arc::new(trust)).connect(name, socket).await.map_err(|error| text(&error))?;
     let incoming = accepting.await.map_err(|error| text(&error))?.map_err(|error| text(&error))?;
-    transfer(out, incoming).await
+    transfer(TlsStream::from(out), TlsStream::from(incoming), None).await
 }
 
 /// What peers cost that link to one server.
-struct Peers {
+struct Costs {
     /// Links each second.
     rate: f64,
     /// Nanoseconds of midged's processor time for each.
@@ -243,7 +363,7 @@ struct Peers {
     memory: f64,
 }
 
-async fn peers() -> Outcome<Peers> {
+async fn crowd() -> Outcome<Costs> {
     midge_testkit::process::many_files();
     let config = "mesh { listen: \"udp://127.0.0.1:-1\", allow: any }";
     let server = Process::with_config(&root().join("target/release/midged"), config);
@@ -279,5 +399,5 @@ async fn peers() -> Outcome<Peers> {
     tokio::time::sleep(Duration::from_secs(5)).await;
     let grown = memory_of(server.pid())? - memory;
     let each = |sum: f64| sum / PEERS as f64;
-    Ok(Peers { rate: PEERS as f64 / time, handshake: each(handshakes), memory: each(grown) })
+    Ok(Costs { rate: PEERS as f64 / time, handshake: each(handshakes), memory: each(grown) })
 }
