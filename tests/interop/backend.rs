@@ -12,6 +12,7 @@ use midge::identity::{KeyPair, pem};
 use midge::link::mem::MemNetwork;
 use midge::link::{Anybody, Ended, IncomingStream, Link, LinkConfig, LinkEvent, LinkEvents, LinkTable};
 use midge::mesh::new_key;
+use midge::options::Options;
 use midge_testkit::process::{Folder, Process, nats_servers};
 use midge_testkit::raw::{Frame, Raw};
 use parking_lot::Mutex;
@@ -483,7 +484,12 @@ async fn routers_move_between_a_straight_link_and_a_carried_one() {
         let (from, to) = (here.number(), there.number());
         network.cut(from, to, true);
         let builder = |key: &KeyPair, path| {
-            Node::builder().key(key.clone()).links(links.clone()).via(deployment.clone()).path(path)
+            Node::builder()
+                .key(key.clone())
+                .embedded(Options::default())
+                .links(links.clone())
+                .via(deployment.clone())
+                .path(path)
         };
         let far = builder(&other, there).allow(one.peer_id()).start().unwrap();
         let near = builder(&one, here)

@@ -7,6 +7,7 @@ use midge::backend::{BusError, Deployment, ExternalBus, TlsFiles};
 use midge::bus::{Bus, Message};
 use midge::channel::{ChannelOptions, Unsigned};
 use midge::mesh::new_key;
+use midge::options::Options;
 use midge_testkit::process::{Process, nats_servers};
 use midge_testkit::raw::{Frame, Raw};
 use midge_testkit::tls::Authority;
@@ -182,9 +183,14 @@ async fn program<K>(node: &Node<K>, other: &Node<K>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_does_not_know_what_carries_its_messages() {
     let key = new_key().unwrap();
-    let alice = Node::builder().listen("127.0.0.1:0".parse().unwrap()).allow(key.peer_id()).start().unwrap();
+    let alice = Node::builder()
+        .embedded(Options::default())
+        .listen("127.0.0.1:0".parse().unwrap())
+        .allow(key.peer_id())
+        .start()
+        .unwrap();
     let there = format!("{}@{}", alice.peer_id(), alice.addresses()[0]);
-    let bob = Node::builder().key(key).peer(&there).unwrap().start().unwrap();
+    let bob = Node::builder().key(key).embedded(Options::default()).peer(&there).unwrap().start().unwrap();
     program(&alice, &bob).await;
     alice.shutdown().await;
     bob.shutdown().await;

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use async_nats::{Client, HeaderMap, Message};
 use futures_util::StreamExt;
-use midge::backend::rendezvous::{Chance, Question, Terms};
+use midge::backend::rendezvous::{DialRequest, RandomBytes, Terms};
 use midge::backend::{
     BusError, BusEvent, Carrier, Deployment, ExternalBus, Listening, Login, Operation, Permissions, Prefix,
     proto,
@@ -332,11 +332,11 @@ impl Attacker {
 
     fn question(&self, prefix: &str, late: Duration) -> Vec<u8> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap() - late;
-        let mut chance = Chance::new([0; 64]);
+        let mut chance = RandomBytes::new([0; 64]);
         chance.iter_mut().for_each(|byte| *byte = nkeys_random());
         let prefix: Prefix = prefix.parse().unwrap();
         let terms = Terms { key: &self.key, prefix: &prefix, now, max_datagram: 16_000 };
-        Question::new(&terms, self.target, &chance).bytes
+        DialRequest::new(&terms, self.target, &chance).bytes
     }
 
     /// The number that the answer says why with; none if it agrees.
@@ -399,7 +399,7 @@ async fn strangers_gain_nothing() {
             ("by a stranger", other.question("acme", Duration::ZERO), "403"),
             ("an hour old", attacker.question("acme", hour), "408"),
             ("of another prefix", attacker.question("other", Duration::ZERO), "404"),
-            ("forged", attacker.altered(&stranger, |_| ()), "400"),
+            ("forged", attacker.altered(&stranger, |_| ()), "403"),
             (
                 "for another",
                 attacker.altered(&friend, |dial| dial.target = stranger.peer_id().to_bytes().to_vec()),

@@ -7,6 +7,7 @@ use midge::Node;
 use midge::link::LinkConfig;
 use midge::link::mem::MemNetwork;
 use midge::mesh::new_key;
+use midge::options::Options;
 use tokio::time::{Instant, sleep};
 
 use crate::world::{drain, run};
@@ -26,9 +27,14 @@ fn a_route_goes_on_by_the_second_link() {
             }
             let links = LinkConfig { seed: Some(3), ..LinkConfig::default() };
             let (here, places) = (network.join(), [network.join(), network.join()]);
-            let there = Node::builder().key(other.clone()).allow(one.peer_id()).links(links.clone());
+            let there = Node::builder()
+                .key(other.clone())
+                .embedded(Options::default())
+                .allow(one.peer_id())
+                .links(links.clone());
             let there = there.path(places[0].clone()).path(places[1].clone()).start().unwrap();
-            let mut node = Node::builder().key(one).links(links).path(here.clone());
+            let mut node =
+                Node::builder().key(one).embedded(Options::default()).links(links).path(here.clone());
             for place in &places {
                 node = node.peer(&format!("{}@mem://{}", other.peer_id(), place.number())).unwrap();
             }

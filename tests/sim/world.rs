@@ -105,7 +105,7 @@ impl World {
         let links = LinkConfig { seed: Some(self.dice.roll()), ..LinkConfig::default() };
         let path = self.network.join_as(Self::place(at));
         let mut builder =
-            Node::builder().key(self.keys[at].clone()).path(path).embedded(self.options.clone()).links(links);
+            Node::builder().key(self.keys[at].clone()).embedded(self.options.clone()).path(path).links(links);
         for (other, key) in self.keys.iter().enumerate().filter(|(other, _)| *other != at) {
             builder = builder.peer(&format!("{}@mem://{}", key.peer_id(), Self::place(other))).unwrap();
         }

@@ -1,8 +1,9 @@
 //! The messages of a server shared with everybody who uses a deployment.
 //!
-//! To the server this is a leafnode that wants everything; to the deployment it is a client that subscribes to what is wanted
-//! on the server, below a prefix. So the server's interest goes out, its messages do, and what is published there comes in,
-//! each once.
+//! To the server this is a hub that wants everything; to the deployment it is a client that subscribes, below a prefix, to
+//! what is wanted on the server. As with any hub, what goes there is what the server's own clients and leafnodes say, and what
+//! comes from there is for them: other servers of the cluster have a way of their own, or none. So nothing goes round, however
+//! many servers of a cluster share their messages.
 //!
 //! A client gets a copy of a message for each of its subscriptions that match, and a server wants one, in the order in which
 //! messages were published. So there is one subscription for all that is wanted by subscribers in no queue group, which is on
@@ -13,24 +14,35 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
-use async_nats::{Client, HeaderMap, HeaderName, HeaderValue, StatusCode, Subscriber};
+use async_nats::client::PublishErrorKind;
+use async_nats::{Client, StatusCode, Subscriber};
 use futures_util::StreamExt;
 use midge_identity::KeyPair;
 use midge_wire::encode::{self, Peer, RoutedTo};
+use midge_wire::json::PeerInfo;
 use midge_wire::{Decoded, Decoder, Interest, LeafGrammar, Limits, PeerOp, Routed, header};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
+use tokio::time::sleep;
 
-use crate::bus::BusEvents;
-use crate::error::BackendError;
-use crate::nats::{Connection, Deployment, Purpose, State};
+use crate::bus::{BusEvents, is_subject};
+use crate::error::{BackendError, in_a_line};
+use crate::nats::message::{self, Outgoing};
+use crate::nats::{Connection, Deployment, Purpose, QUESTION, State};
 use crate::prefix::{OUTSIDE, Prefix};
 
 /// Messages that wait, at the client and on their way to the server.
-const PURPOSE: Purpose = Purpose { echo: false, outgoing: 256, incoming: 4096 };
+const PURPOSE: Purpose = Purpose { echo: false, outgoing: 256, incoming: 1024, attempts: Some(20) };
 const WAITING: usize = 64;
+/// Time before the server is talked to again.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Subjects that are remembered for answers: these and as many older ones.
+const REPLIES: usize = 8192;
+/// Most bytes of a line that servers say to each other.
+const MOST_LINE: usize = 64 * 1024;
 /// Bytes that are read at once.
 const READ: usize = 64 * 1024;
 
@@ -42,24 +54,30 @@ pub struct Bridge {
 }
 
 impl Bridge {
-    /// Shares the messages of the server at the other end of `io`, which takes leafnodes there, with those who use the
-    /// deployment, below its prefix. Needs a tokio runtime with I/O and time.
+    /// Shares the messages of a server with those who use the deployment, below its prefix: `open` gives a connection to
+    /// the server as a leafnode has one, as often as one is needed. Needs a tokio runtime with I/O and time.
     ///
     /// # Errors
     /// What is said of the deployment cannot be used.
-    pub fn start(
+    pub fn start<T>(
         deployment: &Deployment,
         key: &KeyPair,
-        io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    ) -> Result<Self, BackendError> {
-        let (connection, connecting) = Connection::begin(deployment, key, PURPOSE)?;
+        open: impl Fn() -> T + Send + 'static,
+    ) -> Result<Self, BackendError>
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (connection, attempt) = Connection::begin(deployment, key, PURPOSE)?;
         let (prefix, name) = (deployment.prefix.clone(), key.peer_id().to_string());
         let state = connection.watch_state();
         let task = tokio::spawn(async move {
-            let client = connecting.await;
-            let talk = Talk::new(client, prefix, state);
-            if let Err(why) = talk.run(io, &name).await {
-                tracing::debug!("Messages are not shared any more: {why}");
+            loop {
+                // A server waits for a while only for who says nothing, so there is a client before there is a connection to it.
+                let talk = Talk::new(attempt.connect().await, prefix.clone(), state.clone());
+                let why = talk.run(open(), &name).await.err();
+                let why = why.map_or_else(|| "the server has ended it".to_owned(), |why| why.to_string());
+                tracing::warn!("Messages are not shared for a moment: {why}");
+                sleep(PAUSE).await;
             }
         });
         Ok(Self { connection, task: task.abort_handle() })
@@ -68,7 +86,7 @@ impl Bridge {
     /// What happens to the connection to the deployment from now on.
     #[must_use]
     pub fn events(&self) -> BusEvents {
-        BusEvents::new(self.connection.shared().events.subscribe())
+        self.connection.events()
     }
 
     /// The deployment's servers, as logs may name them.
@@ -84,8 +102,13 @@ impl Drop for Bridge {
     }
 }
 
-/// A message that has come for a queue group, or for those in none.
-type Arrived = (Option<Arc<[u8]>>, async_nats::Message);
+/// What has come of a subscription.
+enum Arrived {
+    /// A message for a queue group, or for those in none.
+    Message(Option<Arc<[u8]>>, async_nats::Message),
+    /// Its end: there is no connection any more, and will be none.
+    End,
+}
 
 struct Talk {
     client: Client,
@@ -100,6 +123,30 @@ struct Talk {
     queues: HashMap<(Vec<u8>, Vec<u8>), Wanted>,
     arrive: mpsc::Sender<Arrived>,
     arrived: mpsc::Receiver<Arrived>,
+    replies: Replies,
+    /// Bytes of headers and payload that the server takes.
+    most: usize,
+}
+
+/// Where answers may go that are not below the prefix: those who asked lately have said so. Nothing else of the deployment is
+/// the server's clients' to publish to.
+#[derive(Default)]
+struct Replies {
+    newer: HashSet<String>,
+    older: HashSet<String>,
+}
+
+impl Replies {
+    fn note(&mut self, subject: &str) {
+        if self.newer.len() >= REPLIES {
+            self.older = std::mem::take(&mut self.newer);
+        }
+        self.newer.insert(subject.to_owned());
+    }
+
+    fn contain(&self, subject: &str) -> bool {
+        self.newer.contains(subject) || self.older.contains(subject)
+    }
 }
 
 /// A subscription, which ends when this is dropped.
@@ -123,18 +170,26 @@ impl Talk {
             queues: HashMap::new(),
             arrive,
             arrived,
+            replies: Replies::default(),
+            most: usize::MAX,
         }
     }
 
     /// Talks to the server until it ends.
     async fn run(mut self, io: impl AsyncRead + AsyncWrite + Unpin, name: &str) -> io::Result<()> {
         let (mut read, mut write) = tokio::io::split(io);
-        let mut decoder =
-            Decoder::<LeafGrammar>::new(Limits { max_payload: usize::MAX, ..Limits::default() });
+        let mut decoder = Decoder::<LeafGrammar>::new(Limits {
+            max_payload: usize::MAX,
+            max_control_line: MOST_LINE,
+            ..Limits::default()
+        });
         let (mut input, mut out, mut greeted) = (Vec::new(), Vec::new(), false);
         loop {
             tokio::select! {
-                Some((queue, message)) = self.arrived.recv() => self.hand_on(queue.as_deref(), &message, &mut out),
+                Some(arrived) = self.arrived.recv() => match arrived {
+                    Arrived::Message(queue, message) => self.hand_on(queue.as_deref(), &message, &mut out),
+                    Arrived::End => return Err(io::ErrorKind::NotConnected.into()),
+                },
                 read = read.read_buf(&mut input) => {
                     if read? == 0 {
                         return Ok(());
@@ -145,7 +200,7 @@ impl Talk {
                         let decoded = decoder.decode(rest).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why.to_string()))?;
                         match decoded {
                             Decoded::Op { op, used } => {
-                                self.take(op, (name, &mut greeted), &mut out).await;
+                                self.take(op, (name, &mut greeted), &mut out).await?;
                                 from += used;
                             }
                             Decoded::Incomplete { used, need } => {
@@ -166,12 +221,21 @@ impl Talk {
     }
 
     /// Does what the server says.
-    async fn take(&mut self, op: PeerOp<'_>, (name, greeted): (&str, &mut bool), out: &mut Vec<u8>) {
+    async fn take(
+        &mut self,
+        op: PeerOp<'_>,
+        (name, greeted): (&str, &mut bool),
+        out: &mut Vec<u8>,
+    ) -> io::Result<()> {
         match op {
-            PeerOp::Info(_) if !*greeted => {
+            PeerOp::Info(json) if !*greeted => {
                 *greeted = true;
+                let info = PeerInfo::from_json(json).unwrap_or_default();
+                self.most =
+                    usize::try_from(info.max_payload).ok().filter(|most| *most > 0).unwrap_or(usize::MAX);
+                let version = &info.version;
                 let hello = format!(
-                    "{{\"name\":\"backend {name}\",\"server_id\":\"backend {name}\",\"headers\":true}}"
+                    "{{\"version\":\"{version}\",\"name\":\"backend {name}\",\"server_id\":\"backend {name}\",\"headers\":true,\"is_hub\":true}}"
                 );
                 encode::connect(out, hello.as_bytes());
                 out.extend_from_slice(encode::PING);
@@ -179,10 +243,12 @@ impl Talk {
             }
             PeerOp::Wanted(interest) => self.want(&interest).await,
             PeerOp::Unwanted(interest) => self.unwant(&interest),
-            PeerOp::Msg(routed) => self.send(&routed).await,
+            PeerOp::Msg(routed) => return self.send(&routed).await,
             PeerOp::Ping => out.extend_from_slice(encode::PONG),
+            PeerOp::Err(why) => return Err(io::Error::other(in_a_line(&String::from_utf8_lossy(why)))),
             _ => {}
         }
+        Ok(())
     }
 
     async fn want(&mut self, interest: &Interest<'_>) {
@@ -231,54 +297,83 @@ impl Talk {
         let arrive = self.arrive.clone();
         let taking = async move {
             while let Some(message) = messages.next().await {
-                if arrive.send((queue.clone(), message)).await.is_err() {
+                if arrive.send(Arrived::Message(queue.clone(), message)).await.is_err() {
                     return;
                 }
             }
+            // Nobody may be there any more.
+            let _ = arrive.send(Arrived::End).await;
         };
         Wanted(tokio::spawn(taking).abort_handle())
     }
 
     /// Publishes a message of the server. While nothing goes there, it is lost, as with any leafnode.
-    async fn send(&self, routed: &Routed<'_>) {
+    async fn send(&self, routed: &Routed<'_>) -> io::Result<()> {
         let message = &routed.message;
         let text = |bytes| std::str::from_utf8(bytes).ok();
-        let (Some(subject), Some(reply)) = (text(message.subject), text(message.reply)) else { return };
+        let (Some(subject), Some(reply)) = (text(message.subject), text(message.reply)) else {
+            return Ok(());
+        };
         if self.state.borrow().is_away() {
-            return;
+            return Ok(());
+        }
+        let is_answer = subject.strip_prefix(OUTSIDE).and_then(|rest| rest.strip_prefix('.'));
+        if is_answer.is_some_and(|to| !self.prefix.as_str().is_empty() && !self.replies.contain(to)) {
+            tracing::debug!("A message is not shared: nobody has asked for it outside the prefix");
+            return Ok(());
         }
         let subject = self.prefix.outward(subject);
-        let payload = bytes::Bytes::copy_from_slice(message.payload());
-        let headers = headers(message.headers());
-        let (client, reply) = (&self.client, self.prefix.outward(reply));
-        let sent = match (headers, message.reply.is_empty()) {
-            (None, true) => client.publish(subject, payload).await,
-            (None, false) => client.publish_with_reply(subject, reply, payload).await,
-            (Some(headers), true) => client.publish_with_headers(subject, headers, payload).await,
-            (Some(headers), false) => {
-                client.publish_with_reply_and_headers(subject, reply, headers, payload).await
-            }
+        let fields = header::fields(message.headers());
+        let fields = fields.filter_map(|(name, value)| Some((text(name)?, text(value)?)));
+        let outgoing = Outgoing {
+            subject: subject.into(),
+            reply: (!message.reply.is_empty()).then(|| self.prefix.outward(reply).into()),
+            // What no client could have sent goes without its headers.
+            headers: message::headers(fields).unwrap_or_default(),
+            payload: bytes::Bytes::copy_from_slice(message.payload()),
         };
-        if let Err(why) = sent {
-            tracing::debug!("A message is not shared: {why}");
+        let sent = message::publish(&self.client, outgoing).await;
+        match sent {
+            Err(why) if why.kind() == PublishErrorKind::Send => Err(io::ErrorKind::NotConnected.into()),
+            Err(why) => {
+                tracing::debug!("A message is not shared: {why}");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
     }
 
     /// Hands a message to the server.
-    fn hand_on(&self, queue: Option<&[u8]>, message: &async_nats::Message, out: &mut Vec<u8>) {
+    fn hand_on(&mut self, queue: Option<&[u8]>, message: &async_nats::Message, out: &mut Vec<u8>) {
         // That nobody listens there says nothing of who listens here.
         if message.status == Some(StatusCode::NO_RESPONDERS) {
             return;
         }
         let Some(subject) = self.prefix.inward(&message.subject) else { return };
+        // Nor is what buses say to themselves anybody else's.
+        if !is_subject(&subject) || subject.split('.').next() == Some(QUESTION) {
+            return;
+        }
         let reply = message.reply.as_ref().and_then(|reply| self.prefix.inward(reply)).unwrap_or_default();
+        if !reply.is_empty() && !is_subject(&reply) {
+            return;
+        }
+        if let Some(to) = reply.strip_prefix(OUTSIDE).and_then(|rest| rest.strip_prefix('.')) {
+            self.replies.note(to);
+        }
         let mut block = Vec::new();
-        if let Some(headers) = message.headers.as_ref().filter(|headers| !headers.is_empty()) {
-            let fields: Vec<(&str, &str)> = headers
-                .iter()
-                .flat_map(|(name, values)| values.iter().map(move |value| (name.as_ref(), value.as_str())))
-                .collect();
+        let fields: Vec<(&str, &str)> = message::fields(message).collect();
+        if !fields.is_empty() || message.status.is_some() {
             header::write(&mut block, &fields);
+        }
+        if let Some(status) = message.status {
+            let said = message.description.as_deref().unwrap_or_default();
+            let line = format!(" {} {said}", status.as_u16());
+            block.splice(header::VERSION.len()..header::VERSION.len(), line.trim_end().bytes());
+        }
+        if block.len() + message.payload.len() > self.most {
+            tracing::debug!("A message is not taken in: it is longer than this server takes");
+            return;
         }
         let queues: Vec<&[u8]> = queue.into_iter().collect();
         let to = RoutedTo {
@@ -289,17 +384,4 @@ impl Talk {
         };
         encode::routed(out, Peer::Leaf, to, &block, &message.payload);
     }
-}
-
-fn headers(block: &[u8]) -> Option<HeaderMap> {
-    let mut map = HeaderMap::new();
-    for (name, value) in header::fields(block) {
-        let name: Option<HeaderName> = std::str::from_utf8(name).ok().and_then(|name| name.parse().ok());
-        let value: Option<HeaderValue> = std::str::from_utf8(value).ok().and_then(|value| value.parse().ok());
-        // One that no client could send is left out.
-        if let (Some(name), Some(value)) = (name, value) {
-            map.append(name, value);
-        }
-    }
-    (!map.is_empty()).then_some(map)
 }

@@ -7,32 +7,32 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io::IoSliceMut;
 use std::net::{Ipv6Addr, SocketAddr};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
-use async_nats::client::RequestErrorKind;
+use async_nats::client::{PublishErrorKind, RequestErrorKind};
 use async_nats::service::error::Error as ServiceError;
-use async_nats::service::{NATS_SERVICE_ERROR, ServiceExt};
-use async_nats::{Client, Request, Subscriber};
+use async_nats::service::{NATS_SERVICE_ERROR, Service, ServiceExt};
+use async_nats::{Client, Request, Subject, Subscriber};
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt};
 use midge_identity::{KeyPair, PeerId};
 use midge_link::{Admission, Boxed, LocateError, Outgoing, PacketPath, PathLimits, Received, Sent};
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
 
-use crate::bus::{BusEvent, BusEvents};
-use crate::error::{BackendError, Operation};
-use crate::nats::{Connection, Deployment, Purpose};
+use crate::bus::BusEvents;
+use crate::error::{BackendError, Operation, in_a_line};
+use crate::nats::{Attempt, Connection, Deployment, Purpose};
 use crate::prefix::Prefix;
-use crate::rendezvous::{Chance, Door, Question, RendezvousError, Session, Terms, Token, WAIT};
+use crate::rendezvous::{DialGuard, DialRequest, RandomBytes, RendezvousError, Session, Terms, Token, WAIT};
 
 /// What addresses of this network begin with.
 pub const SCHEME: &str = "nats";
@@ -41,20 +41,24 @@ pub const SERVICE: &str = "midge-link";
 const SERVICE_VERSION: &str = "1.0.0";
 /// Most bytes of a datagram: more makes links no faster, and holds up what else goes over the same connection.
 const MAX_DATAGRAM: u16 = 16_000;
+/// Bytes that a message must be able to have, so that there can be links at all: what QUIC needs.
+const LEAST_PAYLOAD: usize = 1200;
 /// Bytes that all links together may have on their way to this peer. A server ends a connection for which more waits than
 /// it is set to keep: 64 MiB, if nothing else is said.
 const WINDOW: u32 = 32 * 1024 * 1024;
 /// Datagrams that wait to be sent, here and in the client below: 1 MiB each.
 const OUTGOING: usize = 64;
+/// How often the client below tries to come back before another one takes its place.
+const ATTEMPTS: Option<usize> = Some(20);
 /// Datagrams that wait to be taken.
 const INCOMING: usize = 2048;
-/// Sessions, and those of one peer.
+/// Sessions that others have asked for, and as many that this side has; and those of one peer.
 const MOST_SESSIONS: usize = 1024;
 const MOST_OF_ONE: usize = 16;
 /// Time in which a peer must have answered.
 const ANSWER: Duration = Duration::from_secs(2);
-/// Time without a datagram after which a session is forgotten. Links that live are heard of more often.
-const SILENCE: Duration = Duration::from_secs(300);
+/// Time before another client takes the place of one that has ended.
+const AGAIN: Duration = Duration::from_millis(250);
 /// How often sessions are looked through.
 const SWEEP: Duration = Duration::from_secs(5);
 /// What is added for those who see a link's end late.
@@ -79,7 +83,7 @@ pub enum Listening {
 pub struct Carrier {
     inner: Arc<Inner>,
     connection: Connection,
-    out: mpsc::Sender<(String, Bytes)>,
+    out: mpsc::Sender<(Subject, Bytes)>,
     tasks: Vec<AbortHandle>,
 }
 
@@ -88,15 +92,16 @@ pub struct Carrier {
 pub struct CarrierStats {
     /// Sessions at the moment.
     pub sessions: usize,
-    /// Datagrams that were sent.
+    /// Datagrams that were taken to be sent. Those that find no server are lost.
     pub sent: u64,
     /// Datagrams that were received.
     pub received: u64,
-    /// Datagrams with a token of no session, or longer than any is.
+    /// Datagrams that were received with a token of no session, or longer than any is. Those for which there was no room are
+    /// not among them.
     pub dropped: u64,
-    /// Questions that were agreed to.
-    pub agreed: u64,
-    /// Questions that were refused.
+    /// Dials of others that were accepted.
+    pub accepted: u64,
+    /// Dials of others that were refused.
     pub refused: u64,
 }
 
@@ -106,6 +111,10 @@ struct Inner {
     prefix: Prefix,
     state: Mutex<State>,
     counts: Counts,
+    /// Told when there may be room for what is to be sent.
+    room: Notify,
+    /// Told when the subscription has ended.
+    ended: Notify,
 }
 
 #[derive(Default)]
@@ -113,13 +122,12 @@ struct Counts {
     sent: AtomicU64,
     received: AtomicU64,
     dropped: AtomicU64,
-    agreed: AtomicU64,
+    accepted: AtomicU64,
     refused: AtomicU64,
 }
 
 #[derive(Default)]
 struct State {
-    door: Door,
     sessions: HashMap<u64, Entry>,
     by_token: HashMap<Token, u64>,
     incoming: Option<Subscriber>,
@@ -131,14 +139,16 @@ struct State {
 struct Entry {
     peer: PeerId,
     /// What its datagrams are sent to.
-    subject: String,
+    subject: Subject,
     /// The token in the subject of those that come.
     token: Token,
     max_datagram: u16,
-    /// When the last one has come, or the session was agreed on.
+    /// Whether this side has asked for it.
+    is_ours: bool,
+    /// When the last datagram has come, or the session was agreed on.
     heard: Instant,
-    /// Whether any has come.
-    begun: bool,
+    /// Whether there is a link at the other end.
+    is_linked: bool,
 }
 
 impl fmt::Debug for Carrier {
@@ -157,26 +167,28 @@ impl Carrier {
         key: &KeyPair,
         listening: Listening,
     ) -> Result<Arc<Self>, BackendError> {
-        let purpose = Purpose { echo: false, outgoing: OUTGOING, incoming: INCOMING };
-        let (connection, connecting) = Connection::begin(deployment, key, purpose)?;
+        let purpose = Purpose { echo: false, outgoing: OUTGOING, incoming: INCOMING, attempts: ATTEMPTS };
+        let (connection, attempt) = Connection::begin(deployment, key, purpose)?;
         let inner = Arc::new(Inner {
             key: key.clone(),
             us: key.peer_id(),
             prefix: deployment.prefix.clone(),
             state: Mutex::default(),
             counts: Counts::default(),
+            room: Notify::new(),
+            ended: Notify::new(),
         });
         let (out, waiting) = mpsc::channel(OUTGOING);
-        let running = run(inner.clone(), connecting, waiting, listening);
+        let running = run(inner.clone(), attempt, waiting, listening);
         let tasks =
             vec![tokio::spawn(running).abort_handle(), tokio::spawn(sweep(inner.clone())).abort_handle()];
         Ok(Arc::new(Self { inner, connection, out, tasks }))
     }
 
-    /// What happens to the connection from now on.
+    /// What happens to the connection: from the beginning for the first who asks, and from now on for others.
     #[must_use]
     pub fn events(&self) -> BusEvents {
-        BusEvents::new(self.connection.shared().events.subscribe())
+        self.connection.events()
     }
 
     /// Why there is no connection to the deployment just now, if there is none.
@@ -207,7 +219,7 @@ impl Carrier {
             sent: read(&counts.sent),
             received: read(&counts.received),
             dropped: read(&counts.dropped),
-            agreed: read(&counts.agreed),
+            accepted: read(&counts.accepted),
             refused: read(&counts.refused),
         }
     }
@@ -221,12 +233,14 @@ impl Carrier {
             return Err("there is no connection yet".to_owned());
         };
         let inner = &self.inner;
-        let chance = chance().ok_or("the system gives no random bytes")?;
-        let question = Question::new(&inner.terms(), peer, &chance);
+        let random = random_bytes().ok_or("the system gives no random bytes")?;
+        let question = DialRequest::new(&inner.terms(), peer, &random);
         let subject = inner.prefix.join(&format!("link.{peer}.dial"));
         let shared = self.connection.shared();
         let mut watch = shared.watch(Operation::Publish, &subject, None);
-        let request = Request::new().payload(question.bytes.clone().into()).timeout(Some(ANSWER));
+        let request = Request::new().payload(question.bytes.clone().into());
+        // An inbox of its own, which is forgotten with it: many a peer does not answer.
+        let request = request.inbox(client.new_inbox()).timeout(Some(ANSWER));
         let answer = tokio::select! {
             biased;
             answer = client.send_request(subject, request) => answer,
@@ -244,16 +258,14 @@ impl Carrier {
         })?;
         if let Some(why) = answer.headers.as_ref().and_then(|headers| headers.get(NATS_SERVICE_ERROR)) {
             // Nobody has signed that, so it is only a hint.
-            return Err(format!("the peer is said to refuse: {}", why.as_str().escape_debug()));
+            return Err(format!("the peer is said to refuse: {}", in_a_line(why.as_str())));
         }
         let session = question.answered(&answer.payload).map_err(|why| why.to_string())?;
-        let subject = inner.prefix.join(&format!("d.{peer}.{}", session.to_listener));
-        let entered = inner.enter(&session, subject, session.to_dialer);
-        entered.map_err(|why| why.to_string())
+        inner.enter(&session, true).map_err(|why| why.to_string())
     }
 
     /// The subject that datagrams to that address go to.
-    fn subject(&self, to: SocketAddr) -> Option<String> {
+    fn subject(&self, to: SocketAddr) -> Option<Subject> {
         let handle = handle(to)?;
         self.inner.state.lock().sessions.get(&handle).map(|entry| entry.subject.clone())
     }
@@ -272,20 +284,44 @@ impl Inner {
     }
 
     /// Remembers a session; the address that stands for it.
-    fn enter(&self, session: &Session, subject: String, token: Token) -> Result<SocketAddr, RendezvousError> {
+    fn enter(&self, session: &Session, is_ours: bool) -> Result<SocketAddr, RendezvousError> {
+        let (there, here) = if is_ours {
+            (session.to_listener, session.to_dialer)
+        } else {
+            (session.to_dialer, session.to_listener)
+        };
+        let subject = self.prefix.join(&format!("d.{}.{there}", session.peer)).into();
         let mut state = self.state.lock();
-        let of_one = state.sessions.values().filter(|entry| entry.peer == session.peer).count();
-        if state.sessions.len() >= MOST_SESSIONS || of_one >= MOST_OF_ONE {
+        // Those who ask do not take the places of those whom this side asks.
+        let alike = || state.sessions.values().filter(|entry| entry.is_ours == is_ours);
+        let of_one = alike().filter(|entry| entry.peer == session.peer).count();
+        if alike().count() >= MOST_SESSIONS || of_one >= MOST_OF_ONE {
             return Err(RendezvousError::Busy(WAIT));
         }
         // Nobody guesses an address that is in use.
         let handle = random().map(u64::from_be_bytes).ok_or(RendezvousError::Busy(WAIT))?;
         let max_datagram = session.max_datagram.min(MAX_DATAGRAM);
-        let heard = Instant::now();
-        let entry = Entry { peer: session.peer, subject, token, max_datagram, heard, begun: false };
+        let entry = Entry {
+            peer: session.peer,
+            subject,
+            token: here,
+            max_datagram,
+            is_ours,
+            heard: Instant::now(),
+            is_linked: false,
+        };
         state.sessions.insert(handle, entry);
-        state.by_token.insert(token, handle);
+        state.by_token.insert(here, handle);
         Ok(address(handle))
+    }
+
+    /// Takes datagrams from there from now on.
+    fn receive(&self, incoming: Subscriber) {
+        let mut state = self.state.lock();
+        state.incoming = Some(incoming);
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
     }
 
     fn forget(&self, handle: u64) {
@@ -295,50 +331,97 @@ impl Inner {
         }
     }
 
-    /// Answers a question of a peer.
-    fn answer(&self, question: &[u8], admission: &dyn Admission) -> Result<Bytes, RendezvousError> {
+    /// Answers a question of a peer: what to say, and why not if it is not agreed to.
+    fn answer(
+        &self,
+        guard: &mut DialGuard,
+        question: &[u8],
+        admission: &dyn Admission,
+    ) -> (Result<Bytes, ServiceError>, Option<RendezvousError>) {
         let terms = self.terms();
-        let asked = self.state.lock().door.look(&terms, question, |peer| admission.admits(peer))?;
-        let chance = chance().ok_or(RendezvousError::Busy(WAIT))?;
-        let (answer, session) = asked.accept(&terms, &chance)?;
-        let subject = self.prefix.join(&format!("d.{}.{}", session.peer, session.to_dialer));
-        match self.enter(&session, subject, session.to_listener) {
-            Ok(_) => Ok(answer.into()),
-            Err(why) => Ok(asked.reject(&terms, &why).into()),
+        let unsigned = |why: RendezvousError| {
+            let error = ServiceError { status: why.told(), code: why.code().into() };
+            (Err(error), Some(why))
+        };
+        let asked = match guard.look(&terms, question, |peer| admission.admits(peer)) {
+            Ok(asked) => asked,
+            Err(why) => return unsigned(why),
+        };
+        let Some(random) = random_bytes() else { return unsigned(RendezvousError::Busy(WAIT)) };
+        let (answer, session) = match asked.accept(&terms, &random) {
+            Ok(accepted) => accepted,
+            Err(why) => return unsigned(why),
+        };
+        match self.enter(&session, false) {
+            Ok(_) => (Ok(answer.into()), None),
+            Err(why) => (Ok(asked.reject(&terms, &why).into()), Some(why)),
         }
     }
 }
 
-/// Connects, listens, and sends what waits.
+/// Connects, listens, and sends what waits; anew when the client has ended, for whatever reason.
 async fn run(
     inner: Arc<Inner>,
-    connecting: impl Future<Output = Client> + Send,
-    mut waiting: mpsc::Receiver<(String, Bytes)>,
+    attempt: Attempt,
+    mut waiting: mpsc::Receiver<(Subject, Bytes)>,
     listening: Listening,
 ) {
-    let client = connecting.await;
-    let incoming = client.subscribe(inner.prefix.join(&format!("d.{}.*", inner.us))).await;
-    {
-        let mut state = inner.state.lock();
-        // Without the client there is nothing any more.
-        state.incoming = incoming.ok();
-        if let Some(waker) = state.waker.take() {
-            waker.wake();
+    loop {
+        let client = attempt.connect().await;
+        if client.max_payload() < LEAST_PAYLOAD {
+            let most = client.max_payload();
+            tracing::warn!(
+                "The NATS server takes messages of {most} bytes at most, and links need {LEAST_PAYLOAD}"
+            );
+        }
+        if let Ok(incoming) = client.subscribe(inner.prefix.join(&format!("d.{}.*", inner.us))).await {
+            inner.receive(incoming);
+            tokio::select! {
+                () = send(&inner, &client, &mut waiting) => {}
+                () = offer(&inner, &client, &listening) => {}
+                () = inner.ended.notified() => {}
+            }
+        }
+        tracing::warn!("The connection to the NATS deployment has ended, and is made anew");
+        sleep(AGAIN).await;
+    }
+}
+
+/// Sends what waits until the client has ended.
+async fn send(inner: &Inner, client: &Client, waiting: &mut mpsc::Receiver<(Subject, Bytes)>) {
+    while let Some((subject, datagram)) = waiting.recv().await {
+        inner.room.notify_waiters();
+        // Too long for this server: a loss, by which QUIC finds out what is not.
+        if let Err(why) = client.publish(subject, datagram).await
+            && why.kind() == PublishErrorKind::Send
+        {
+            return;
         }
     }
-    let sending = async {
-        while let Some((subject, datagram)) = waiting.recv().await {
-            // Too long for this server: a loss, by which QUIC finds out what is not.
-            let _ = client.publish(subject, datagram).await;
+}
+
+/// Offers links to those who may, until the client has ended.
+async fn offer(inner: &Arc<Inner>, client: &Client, listening: &Listening) {
+    match listening {
+        Listening::To(admission) => {
+            if let Err(why) = listen(inner, client, &**admission).await {
+                tracing::warn!("Links through NATS are not offered: {why}");
+            }
         }
-    };
-    let answering = async {
-        if let Listening::To(admission) = listening {
-            let ended = listen(&inner, &client, &*admission).await;
-            tracing::debug!("Links through NATS are not offered any more: {ended:?}");
+        Listening::No => std::future::pending().await,
+    }
+}
+
+/// A micro service, which does not end by being forgotten.
+struct Offered(Option<Service>);
+
+impl Drop for Offered {
+    fn drop(&mut self) {
+        if let Some(service) = self.0.take() {
+            // It waits for nothing.
+            let _ = service.stop().now_or_never();
         }
-    };
-    tokio::join!(sending, answering);
+    }
 }
 
 /// Is the micro service that peers ask for sessions.
@@ -357,16 +440,19 @@ async fn listen(
         .await?;
     let subject = inner.prefix.join(&format!("link.{}.dial", inner.us));
     let mut questions = service.endpoint_builder().name("dial").add(subject).await?;
+    let _offered = Offered(Some(service));
+    let mut guard = DialGuard::default();
     while let Some(question) = questions.next().await {
-        let answer = inner.answer(&question.message.payload, admission);
-        let count = if answer.is_ok() { &inner.counts.agreed } else { &inner.counts.refused };
+        let (answer, refused) = inner.answer(&mut guard, &question.message.payload, admission);
+        let count = if refused.is_none() { &inner.counts.accepted } else { &inner.counts.refused };
         count.fetch_add(1, Ordering::Relaxed);
-        let answer = answer.map_err(|why| {
-            tracing::debug!("A question for a link is refused: {why}");
-            ServiceError { status: why.to_string(), code: why.code().into() }
-        });
-        if question.message.reply.is_some() {
-            question.respond(answer).await?;
+        if let Some(why) = refused {
+            tracing::debug!("A dial is refused: {why}");
+        }
+        if question.message.reply.is_some()
+            && let Err(why) = question.respond(answer).await
+        {
+            tracing::debug!("A dial is not answered: {why}");
         }
     }
     Ok(())
@@ -379,8 +465,7 @@ async fn sweep(inner: Arc<Inner>) {
         let mut state = inner.state.lock();
         let State { sessions, by_token, .. } = &mut *state;
         sessions.retain(|_, entry| {
-            let bound = if entry.begun { SILENCE } else { WAIT };
-            let stays = entry.heard.elapsed() < bound;
+            let stays = entry.is_linked || entry.heard.elapsed() < WAIT;
             if !stays {
                 by_token.remove(&entry.token);
             }
@@ -395,7 +480,7 @@ fn random<const N: usize>() -> Option<[u8; N]> {
     Some(bytes)
 }
 
-fn chance() -> Option<Chance> {
+fn random_bytes() -> Option<RandomBytes> {
     let mut bytes = Zeroizing::new([0; 64]);
     SystemRandom::new().fill(&mut *bytes).ok()?;
     Some(bytes)
@@ -457,8 +542,15 @@ impl PacketPath for Carrier {
 
     fn room(self: Arc<Self>) -> Boxed<()> {
         Box::pin(async move {
-            // It is not kept: whoever comes first has it.
-            let _ = self.out.reserve().await;
+            loop {
+                let mut told = pin!(self.inner.room.notified());
+                // Told from here on, so that no room is overlooked.
+                told.as_mut().enable();
+                if self.out.capacity() > 0 {
+                    return;
+                }
+                told.await;
+            }
         })
     }
 
@@ -470,10 +562,11 @@ impl PacketPath for Carrier {
     ) -> Poll<usize> {
         let mut state = self.inner.state.lock();
         let State { sessions, by_token, incoming, waker, .. } = &mut *state;
-        let Some(incoming) = incoming else {
+        let Some(subscription) = incoming else {
             *waker = Some(cx.waker().clone());
             return Poll::Pending;
         };
+        let mut is_over = false;
         let mut filled = 0;
         let (mut taken, mut dropped) = (0, 0);
         let mut slots = buffers.iter_mut().zip(received.iter_mut());
@@ -483,9 +576,11 @@ impl PacketPath for Carrier {
                 cx.waker().wake_by_ref();
                 break;
             }
-            let Poll::Ready(message) = Pin::new(&mut *incoming).poll_next(cx) else { break };
-            // Ended: nothing comes any more, which is not an end to those who wait.
-            let Some(message) = message else { break };
+            let Poll::Ready(message) = Pin::new(&mut *subscription).poll_next(cx) else { break };
+            let Some(message) = message else {
+                is_over = true;
+                break;
+            };
             taken += 1;
             let token = message.subject.rsplit('.').next().and_then(Token::parse);
             let found = token.and_then(|token| by_token.get(&token).copied());
@@ -495,12 +590,17 @@ impl PacketPath for Carrier {
             };
             if let Some(entry) = sessions.get_mut(&handle) {
                 entry.heard = Instant::now();
-                entry.begun = true;
             }
             room.copy_from_slice(&message.payload);
             **place = Received::one(address(handle), message.payload.len());
             filled += 1;
             slot = slots.next();
+        }
+        if is_over {
+            // The client has gone. There will be another one, so it is no end to those who wait.
+            *incoming = None;
+            *waker = Some(cx.waker().clone());
+            self.inner.ended.notify_one();
         }
         self.inner.counts.received.fetch_add(filled as u64, Ordering::Relaxed);
         self.inner.counts.dropped.fetch_add(dropped, Ordering::Relaxed);
@@ -539,11 +639,21 @@ impl PacketPath for Carrier {
         })
     }
 
+    fn linked(&self, address: SocketAddr) {
+        if let Some(handle) = handle(address)
+            && let Some(entry) = self.inner.state.lock().sessions.get_mut(&handle)
+        {
+            entry.is_linked = true;
+        }
+    }
+
     fn done(&self, address: SocketAddr, rtt: Duration) {
         let Some(handle) = handle(address) else { return };
         let inner = self.inner.clone();
+        // Without a runtime there is nobody to say farewell to.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return inner.forget(handle) };
         // A farewell that is not heard costs the other side its idle timeout.
-        tokio::spawn(async move {
+        runtime.spawn(async move {
             sleep(LINGER.max(rtt * 9)).await;
             inner.forget(handle);
         });
@@ -566,13 +676,4 @@ impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
     }
-}
-
-/// Whether a carrier's event is one that somebody should see to.
-#[must_use]
-pub fn is_trouble(event: &BusEvent) -> bool {
-    matches!(
-        event,
-        BusEvent::Refused(_) | BusEvent::Failed(_) | BusEvent::SlowConsumer | BusEvent::Disconnected
-    )
 }

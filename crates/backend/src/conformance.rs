@@ -19,6 +19,7 @@ const MANY: usize = 500;
 /// They do something that a [`Bus`] must not.
 pub async fn check(one: Arc<dyn Bus>, other: Arc<dyn Bus>) {
     wildcards(&*one, &*other).await;
+    everything(&*one, &*other).await;
     everything_of_a_message(&*one, &*other).await;
     order(&*one, &*other).await;
     queue_groups(&*one, &*other).await;
@@ -80,6 +81,21 @@ async fn wildcards(one: &dyn Bus, other: &dyn Bus) {
     }
     for want in ["w.b", "w.b.c", "w.b.c.d"] {
         assert_eq!(next(&mut tail).await.subject, want, "w.> hears what is below w");
+    }
+}
+
+/// Whoever hears everything hears what others say, and nothing that buses say to themselves.
+async fn everything(one: &dyn Bus, other: &dyn Bus) {
+    let mut all = subscribe(other, ">", None).await;
+    meet(one, other).await;
+    flush(one).await;
+    publish(one, Message::new("all.of.it", "")).await;
+    loop {
+        let message = next(&mut all).await;
+        if message.subject == "all.of.it" {
+            return;
+        }
+        assert_eq!(message.subject, "conformance.meet", "nobody said that");
     }
 }
 
@@ -185,6 +201,14 @@ async fn what_is_dropped(one: &dyn Bus, other: &dyn Bus) {
     drop(gone);
     publish(one, Message::new("d", "x")).await;
     assert_eq!(next(&mut stays).await.payload, "x", "the others' subscriptions go on");
+    drop(stays);
+    let ended = async {
+        // The other side learns of it in its own time; until then nobody answers.
+        while one.request(Message::new("d", ""), Duration::from_millis(20)).await
+            != Err(BusError::NoResponders("d".to_owned()))
+        {}
+    };
+    assert!(timeout(BOUND, ended).await.is_ok(), "a subscription that is dropped ends");
 }
 
 async fn what_is_wrong(bus: &dyn Bus) {

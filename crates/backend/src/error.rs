@@ -99,12 +99,18 @@ impl Refusal {
         // Between quotes, or all of it.
         let quoted = |text: &str| {
             let text = text.trim_start_matches(['"', '\'']);
-            text.split(['"', '\'']).next().unwrap_or_default().trim().to_owned()
+            in_a_line(text.split(['"', '\'']).next().unwrap_or_default().trim())
         };
         let subject = quoted(rest);
         let queue = rest.split_once(" using queue ").map(|(_, queue)| quoted(queue));
         (!subject.is_empty()).then_some(Self { operation, subject, queue })
     }
+}
+
+/// What others say, as it may stand in a line of ours.
+pub(crate) fn in_a_line(text: &str) -> String {
+    const MOST: usize = 2048;
+    text.chars().take(MOST).map(|letter| if letter.is_control() { '?' } else { letter }).collect()
 }
 
 /// Why a deployment cannot be used.
@@ -128,6 +134,11 @@ pub enum BackendError {
     /// The credentials cannot be used.
     #[error("the credentials cannot be used: {0}")]
     Credentials(String),
+    /// The login is the peer's own key.
+    #[error(
+        "the credentials are the peer's own key, which could be made to sign anything: log in with another, or with none, and a key is derived"
+    )]
+    OwnKey,
     /// The prefix is none.
     #[error(transparent)]
     Prefix(#[from] PrefixError),

@@ -41,7 +41,7 @@ pub mod rendezvous;
 
 pub use bridge::Bridge;
 pub use bus::{Bus, BusEvent, BusEvents, Message, Messages};
-pub use carrier::{Carrier, CarrierStats, Listening, SCHEME, SERVICE, is_trouble};
+pub use carrier::{Carrier, CarrierStats, Listening, SCHEME, SERVICE};
 pub use channel::Channel;
 pub use error::{BackendError, BusError, Operation, Refusal};
 pub use nats::{Deployment, ExternalBus, Login, TlsFiles};

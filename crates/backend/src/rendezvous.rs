@@ -34,8 +34,9 @@ pub const MOST: usize = 1024;
 const PART: usize = 32;
 /// Bytes of a peer id.
 const PEER: usize = 38;
-/// Bytes of a token, before it is text.
+/// Bytes of a token, before it is text, and letters of the text.
 const TOKEN: usize = 15;
+const LETTERS: usize = 24;
 /// How far the other side's clock may be off.
 const CLOCK: Duration = Duration::from_secs(60);
 /// How long the listener waits for the first datagram.
@@ -50,11 +51,22 @@ impl Token {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut token = [0; TOKEN];
-        if text.len() != TOKEN * 8 / 5 || text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        if text.len() != LETTERS {
             return None;
         }
-        let bytes = BASE32_NOPAD.decode(text.to_ascii_uppercase().as_bytes()).ok()?;
-        token.copy_from_slice(&bytes);
+        // Five bits for each letter of RFC 4648's alphabet, in lower case.
+        for (letters, bytes) in text.as_bytes().chunks(8).zip(token.chunks_mut(5)) {
+            let mut bits = 0_u64;
+            for letter in letters {
+                let value = match letter {
+                    b'a'..=b'z' => letter - b'a',
+                    b'2'..=b'7' => letter - b'2' + 26,
+                    _ => return None,
+                };
+                bits = bits << 5 | u64::from(value);
+            }
+            bytes.iter_mut().zip(bits.to_be_bytes().into_iter().skip(3)).for_each(|(to, from)| *to = from);
+        }
         Some(Self(token))
     }
 }
@@ -81,9 +93,9 @@ pub struct Session {
 }
 
 /// 64 bytes of chance: a nonce, and a secret for one session.
-pub type Chance = Zeroizing<[u8; 2 * PART]>;
+pub type RandomBytes = Zeroizing<[u8; 2 * PART]>;
 
-fn split(chance: &Chance) -> (Vec<u8>, StaticSecret) {
+fn split(chance: &RandomBytes) -> (Vec<u8>, StaticSecret) {
     let (nonce, secret) = chance.split_at(PART);
     let mut bytes = Zeroizing::new([0; PART]);
     bytes.copy_from_slice(secret);
@@ -133,7 +145,7 @@ pub enum RendezvousError {
     #[error("it answers another question")]
     Answer,
     /// The other side does not agree.
-    #[error("the other side refuses (code {code})")]
+    #[error("the other side refuses for now (code {code}): ask again in {} ms", .retry_after.as_millis())]
     Rejected {
         /// Its number for why.
         code: u32,
@@ -143,11 +155,23 @@ pub enum RendezvousError {
 }
 
 impl RendezvousError {
+    /// What the other side is told, beside [`RendezvousError::code`].
+    #[must_use]
+    pub fn told(&self) -> String {
+        match self {
+            Self::NotAllowed | Self::Signature => {
+                "the peer is not allowed to link, or has not signed this".to_owned()
+            }
+            other => other.to_string(),
+        }
+    }
+
     /// The number that the other side is told.
     #[must_use]
     pub const fn code(&self) -> u16 {
         match self {
-            Self::NotAllowed => 403,
+            // Nobody learns who may by asking in others' names.
+            Self::NotAllowed | Self::Signature => 403,
             Self::Target | Self::Prefix { .. } => 404,
             Self::Clock(_) => 408,
             Self::Replayed => 409,
@@ -158,7 +182,7 @@ impl RendezvousError {
 }
 
 /// What a dialer has asked, until it is answered.
-pub struct Question {
+pub struct DialRequest {
     /// The message.
     pub bytes: Vec<u8>,
     target: PeerId,
@@ -166,9 +190,9 @@ pub struct Question {
     secret: StaticSecret,
 }
 
-impl std::fmt::Debug for Question {
+impl std::fmt::Debug for DialRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Question").field("target", &self.target).finish_non_exhaustive()
+        f.debug_struct("DialRequest").field("target", &self.target).finish_non_exhaustive()
     }
 }
 
@@ -185,10 +209,10 @@ pub struct Terms<'a> {
     pub max_datagram: u16,
 }
 
-impl Question {
+impl DialRequest {
     /// Asks that peer for a session.
     #[must_use]
-    pub fn new(terms: &Terms<'_>, target: PeerId, chance: &Chance) -> Self {
+    pub fn new(terms: &Terms<'_>, target: PeerId, chance: &RandomBytes) -> Self {
         let (nonce, secret) = split(chance);
         let dial = Dial {
             version: VERSION,
@@ -228,75 +252,86 @@ impl Question {
 }
 
 /// A listener's memory of who has asked, bounded whoever asks.
-#[derive(Debug)]
-pub struct Door {
+#[derive(Debug, Default)]
+pub struct DialGuard {
     /// Nonces that have come, in two sets by when: those of the older are forgotten as a whole.
     newer: HashSet<[u8; PART]>,
     older: HashSet<[u8; PART]>,
     stretch: u128,
-    /// Checks of signatures that are left, and since when.
-    checks: Bucket,
-    peers: HashMap<PeerId, Bucket>,
+    /// How often was asked in each peer's name.
+    peers: HashMap<PeerId, Budget>,
 }
 
 /// Nonces in each set.
 const MOST_NONCES: usize = 65_536;
-/// Peers that are remembered for how often they ask.
+/// Peers in whose names was asked lately.
 const MOST_PEERS: usize = 16_384;
-/// Signatures that are checked at once, and each second: as many as cost a twentieth of a processor.
-const CHECKS: (f64, f64) = (2000.0, 1000.0);
+/// Signatures in one peer's name that are checked at once, and each second: the rest may be another's, who forges them.
+const CHECKS: Rate = Rate { most: 100.0, each_second: 50.0 };
 /// How often a peer may ask at once, and each second.
-const ASKS: (f64, f64) = (20.0, 2.0);
+const ASKS: Rate = Rate { most: 20.0, each_second: 2.0 };
 
-/// What is spent by each, and fills again with time.
+/// How often something may be done.
+#[derive(Debug, Clone, Copy)]
+struct Rate {
+    most: f64,
+    each_second: f64,
+}
+
+/// What is left of what may be done, which fills again with time.
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
     left: f64,
     at: Duration,
 }
 
+/// What is left to one peer, and in its name to those who forge it.
+#[derive(Debug, Clone, Copy)]
+struct Budget {
+    checks: Bucket,
+    asks: Bucket,
+}
+
+impl Budget {
+    const fn new(now: Duration) -> Self {
+        Self { checks: Bucket { left: CHECKS.most, at: now }, asks: Bucket { left: ASKS.most, at: now } }
+    }
+
+    /// Whether it is what one has of whom nothing is remembered.
+    fn is_new(&mut self, now: Duration) -> bool {
+        self.checks.fill(CHECKS, now);
+        self.asks.fill(ASKS, now);
+        self.checks.left >= CHECKS.most && self.asks.left >= ASKS.most
+    }
+}
+
 impl Bucket {
-    const fn full((most, _): (f64, f64), now: Duration) -> Self {
-        Self { left: most, at: now }
-    }
-
-    fn fill(&mut self, (most, each_second): (f64, f64), now: Duration) {
+    fn fill(&mut self, rate: Rate, now: Duration) {
         let gone = now.saturating_sub(self.at);
-        *self = Self { left: (self.left + gone.as_secs_f64() * each_second).min(most), at: now };
+        *self = Self { left: (self.left + gone.as_secs_f64() * rate.each_second).min(rate.most), at: now };
     }
 
-    fn spend(&mut self, rate: (f64, f64), now: Duration) -> Result<(), RendezvousError> {
+    fn spend(&mut self, rate: Rate, now: Duration) -> Result<(), RendezvousError> {
         self.fill(rate, now);
         if self.left < 1.0 {
-            return Err(RendezvousError::Busy(Duration::from_secs_f64((1.0 - self.left) / rate.1)));
+            let wait = Duration::from_secs_f64((1.0 - self.left) / rate.each_second);
+            return Err(RendezvousError::Busy(wait));
         }
         self.left -= 1.0;
         Ok(())
     }
 }
 
-impl Default for Door {
-    fn default() -> Self {
-        Self {
-            newer: HashSet::new(),
-            older: HashSet::new(),
-            stretch: 0,
-            checks: Bucket::full(CHECKS, Duration::ZERO),
-            peers: HashMap::new(),
-        }
-    }
-}
-
 /// Who asks, after everything was checked that can be without remembering anything.
 #[derive(Debug)]
-pub struct Asked {
+pub struct IncomingDial {
     /// Who.
     pub dialer: PeerId,
     signed: Signed,
     dial: Dial,
 }
 
-impl Door {
+impl DialGuard {
     /// Looks at a question: who asks, if it can be answered.
     ///
     /// # Errors
@@ -306,7 +341,7 @@ impl Door {
         terms: &Terms<'_>,
         question: &[u8],
         admits: impl FnOnce(&PeerId) -> bool,
-    ) -> Result<Asked, RendezvousError> {
+    ) -> Result<IncomingDial, RendezvousError> {
         let (signed, dial): (Signed, Dial) = open(question)?;
         if dial.version != VERSION {
             return Err(RendezvousError::Version(dial.version));
@@ -333,29 +368,31 @@ impl Door {
         if !admits(&dialer) {
             return Err(RendezvousError::NotAllowed);
         }
-        self.checks.spend(CHECKS, terms.now)?;
+        self.budget(&dialer, terms.now)?.checks.spend(CHECKS, terms.now)?;
         verify(&dialer, DIAL, &signed)?;
         // Whoever has the deployment's ear says a message again: it is the signer's once only.
         self.turn(terms.now);
         if self.newer.contains(&nonce) || self.older.contains(&nonce) {
             return Err(RendezvousError::Replayed);
         }
+        self.budget(&dialer, terms.now)?.asks.spend(ASKS, terms.now)?;
         if self.newer.len() >= MOST_NONCES {
             // To forget others would let them come again.
             return Err(RendezvousError::Busy(CLOCK));
         }
-        if self.peers.len() >= MOST_PEERS && !self.peers.contains_key(&dialer) {
-            self.peers.retain(|_, bucket| {
-                bucket.fill(ASKS, terms.now);
-                bucket.left < ASKS.0
-            });
+        self.newer.insert(nonce);
+        Ok(IncomingDial { dialer, signed, dial })
+    }
+
+    /// What is left to that peer.
+    fn budget(&mut self, peer: &PeerId, now: Duration) -> Result<&mut Budget, RendezvousError> {
+        if self.peers.len() >= MOST_PEERS && !self.peers.contains_key(peer) {
+            self.peers.retain(|_, budget| !budget.is_new(now));
             if self.peers.len() >= MOST_PEERS {
                 return Err(RendezvousError::Busy(Duration::from_secs(1)));
             }
         }
-        self.newer.insert(nonce);
-        self.peers.entry(dialer).or_insert(Bucket::full(ASKS, terms.now)).spend(ASKS, terms.now)?;
-        Ok(Asked { dialer, signed, dial })
+        Ok(self.peers.entry(*peer).or_insert(Budget::new(now)))
     }
 
     /// Forgets nonces that no message can have any more: those of two stretches ago, each as long as clocks may be off in
@@ -372,12 +409,16 @@ impl Door {
     }
 }
 
-impl Asked {
+impl IncomingDial {
     /// Agrees: the message to answer with, and the session.
     ///
     /// # Errors
     /// No secret can be made with the dialer's key.
-    pub fn accept(&self, terms: &Terms<'_>, chance: &Chance) -> Result<(Vec<u8>, Session), RendezvousError> {
+    pub fn accept(
+        &self,
+        terms: &Terms<'_>,
+        chance: &RandomBytes,
+    ) -> Result<(Vec<u8>, Session), RendezvousError> {
         let (nonce, secret) = split(chance);
         let shared = Secret::new(&secret, &self.dial.ephemeral)?;
         let accept = Accept {

@@ -70,7 +70,13 @@ impl Place {
     }
 
     pub(crate) async fn connect(&self) -> Outcome<Bus> {
-        let Some(PeerAddress { peer, .. }) = self.peer.first() else { return self.connect_to_server().await };
+        let Some(PeerAddress { peer, .. }) = self.peer.first() else {
+            if self.ways.is_via() {
+                return Err("--via is for a peer: name it with --peer ID@nats:, or the server with --server"
+                    .to_owned());
+            }
+            return self.connect_to_server().await;
+        };
         let addresses = addresses_of(*peer, &self.peer)?;
         let mut linked = self.ways.open(&self.credentials, &[], Arc::new(Nobody), LinkConfig::default())?;
         let link = linked.reach(*peer, addresses, self.patience()?).await?;
@@ -101,6 +107,13 @@ impl Place {
             Login::User { user, password } => options.user_and_password(user, password.to_string()),
             Login::Token(token) => options.token(token.to_string()),
         };
+        let tls = self.credentials.tls();
+        if let Some(ca) = tls.ca {
+            options = options.add_root_certificates(ca);
+        }
+        if let (Some(certificate), Some(key)) = (tls.certificate, tls.key) {
+            options = options.add_client_certificate(certificate, key);
+        }
         // What stands before @ may be secret.
         let shown = self.server.rsplit_once('@').map_or(self.server.as_str(), |(_, place)| place);
         let client =

@@ -10,7 +10,7 @@ use midge::link::{Address, Admission, LinkConfig, LinkEvent};
 
 use crate::Outcome;
 use crate::bus::print;
-use crate::linking::{Credentials, Linked, Ways};
+use crate::linking::{Credentials, Linked, Ways, host_and_port};
 
 /// Streams that a peer may have open at once.
 const MOST_STREAMS: u32 = 1000;
@@ -65,14 +65,7 @@ impl Admission for Named {
 
 impl Expose {
     pub(crate) async fn run(self) -> Outcome {
-        for target in &self.targets {
-            if !target
-                .rsplit_once(':')
-                .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
-            {
-                return Err(format!("'{target}' is no host and port, as 127.0.0.1:80 is"));
-            }
-        }
+        self.targets.iter().try_for_each(|target| host_and_port(target))?;
         let mut listen = self.link_listen.clone();
         if let Some(other) = listen.iter().find(|address| address.scheme() != "udp") {
             return Err(format!("{other}: links are listened for as udp://HOST:PORT, or with --via"));

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream, lookup_host};
 
 use crate::Outcome;
 use crate::bus::print;
-use crate::linking::{Credentials, Nobody, Ways, addresses_of, seconds};
+use crate::linking::{Credentials, Nobody, Ways, addresses_of, host_and_port, seconds};
 
 /// Reach a TCP port that a peer exposes as a port here.
 #[derive(Debug, Args)]
@@ -46,12 +46,7 @@ impl FromStr for Remote {
     fn from_str(text: &str) -> Result<Self, String> {
         let (peer, target) = text.split_once(':').unwrap_or((text, ""));
         let peer = peer.parse().map_err(|why| format!("'{peer}': {why}"))?;
-        if !target
-            .rsplit_once(':')
-            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
-        {
-            return Err(format!("'{target}' is no host and port, as ID:127.0.0.1:80 has"));
-        }
+        host_and_port(target)?;
         Ok(Self { peer, target: target.to_owned() })
     }
 }

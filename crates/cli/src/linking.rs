@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use midge::backend::{Carrier, Deployment, Listening, Login, Prefix, SCHEME};
+use midge::backend::{Carrier, Deployment, Listening, Login, Prefix, SCHEME, TlsFiles};
 use midge::identity::{KeyPair, PeerId};
 use midge::link::{
     Address, Admission, IncomingStream, Link, LinkConfig, LinkEvent, LinkEvents, LinkTable, PeerAddress,
@@ -35,6 +35,15 @@ pub(crate) struct Credentials {
     /// Token to log in with.
     #[arg(long)]
     token: Option<String>,
+    /// A file with the certificates to believe of the NATS server, instead of those that the system believes.
+    #[arg(long, value_name = "FILE")]
+    tlsca: Option<PathBuf>,
+    /// A file with a certificate to show it, with --tlskey.
+    #[arg(long, value_name = "FILE", requires = "tlskey")]
+    tlscert: Option<PathBuf>,
+    /// The file with its key.
+    #[arg(long, value_name = "FILE", requires = "tlscert")]
+    tlskey: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for Credentials {
@@ -79,7 +88,17 @@ pub(crate) struct Linked {
 impl Credentials {
     /// Whether anything is said.
     pub(crate) const fn is_said(&self) -> bool {
-        self.creds.is_some() || self.nkey.is_some() || self.user.is_some() || self.token.is_some()
+        self.creds.is_some()
+            || self.nkey.is_some()
+            || self.user.is_some()
+            || self.token.is_some()
+            || self.tlsca.is_some()
+            || self.tlscert.is_some()
+    }
+
+    /// What TLS needs.
+    pub(crate) fn tls(&self) -> TlsFiles {
+        TlsFiles { ca: self.tlsca.clone(), certificate: self.tlscert.clone(), key: self.tlskey.clone() }
     }
 
     /// What is said.
@@ -112,7 +131,7 @@ impl Ways {
         !self.via.is_empty()
     }
 
-    /// Has links by all ways that are named: listens by UDP where that is said, and dials by it where it is not.
+    /// Has links by all ways that are named: listens where that is said, and dials by UDP where nothing is.
     pub(crate) fn open(
         &self,
         credentials: &Credentials,
@@ -138,7 +157,7 @@ impl Ways {
             addresses.push(format!("udp://{local}"));
             table.add_path(path).map_err(|error| wrong(&error))?;
         }
-        if addresses.is_empty() {
+        if listen.is_empty() {
             let path = UdpPath::any().map_err(|error| format!("UDP: {error}"))?;
             table.add_path(path).map_err(|error| fail(&error))?;
         }
@@ -146,8 +165,8 @@ impl Ways {
             let deployment = Deployment {
                 urls: self.via.clone(),
                 login: credentials.login()?,
+                tls: credentials.tls(),
                 prefix: self.via_prefix.clone(),
-                ..Deployment::default()
             };
             let carrier = Carrier::start(&deployment, &key, listens).map_err(|error| fail(&error))?;
             table.add_path(carrier).map_err(|error| fail(&error))?;
@@ -179,6 +198,14 @@ impl Linked {
         };
         let link = timeout(patience, linked).await.ok().flatten();
         link.ok_or_else(|| format!("no link to {peer}: {last} (this peer is {})", self.table.peer()))
+    }
+}
+
+/// Looks whether a text is a host and a port.
+pub(crate) fn host_and_port(text: &str) -> Outcome {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(()),
+        _ => Err(format!("'{text}' is no host and port, as 127.0.0.1:80 is")),
     }
 }
 

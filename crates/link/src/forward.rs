@@ -9,6 +9,7 @@ use std::io;
 use std::time::Duration;
 
 use prost::Message;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWriteExt, copy_bidirectional};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -25,6 +26,8 @@ const MOST: usize = 1024;
 const MOST_WHY: usize = 256;
 /// Most letters of where to that are shown if it is nowhere.
 const MOST_SHOWN: usize = 100;
+/// What the other side hears when a connection breaks.
+const BROKEN: u32 = 500;
 /// Time in which the other side must have said where to.
 const ASK: Duration = Duration::from_secs(5);
 /// Time in which there must be a connection.
@@ -71,7 +74,7 @@ impl Targets {
 
     /// Whether that one is among them.
     #[must_use]
-    pub fn allow(&self, target: &str) -> bool {
+    pub fn contain(&self, target: &str) -> bool {
         self.0.contains(target)
     }
 }
@@ -112,7 +115,7 @@ pub async fn serve(mut stream: LinkStream, targets: &Targets) -> Result<(String,
     // An empty message has no length that is read.
     let answer = ForwardAnswer { error: error.unwrap_or_default() };
     stream.write_all(&encode(&answer)).await?;
-    let mut socket = match connected {
+    let socket = match connected {
         Ok(socket) => socket,
         Err(why) => {
             // Otherwise the answer could be overtaken by the end.
@@ -120,7 +123,7 @@ pub async fn serve(mut stream: LinkStream, targets: &Targets) -> Result<(String,
             return Err(why);
         }
     };
-    let (there, back) = copy_bidirectional(&mut stream, &mut socket).await?;
+    let (there, back) = copy(stream, socket).await?;
     Ok((target, there, back))
 }
 
@@ -134,7 +137,7 @@ fn encode(answer: &ForwardAnswer) -> Vec<u8> {
 }
 
 async fn connect(target: &str, targets: &Targets) -> Result<TcpStream, ForwardError> {
-    if !targets.allow(target) {
+    if !targets.contain(target) {
         return Err(ForwardError::NotAllowed(in_a_line(target, MOST_SHOWN)));
     }
     let refuse = |source| ForwardError::Connect { target: target.to_owned(), source };
@@ -145,12 +148,25 @@ async fn connect(target: &str, targets: &Targets) -> Result<TcpStream, ForwardEr
     Ok(socket)
 }
 
-/// Passes on what both sides of a connection say until both have ended.
+/// Passes on what both sides of a connection say until both have ended; the bytes that went into the stream and came out of
+/// it.
 ///
 /// # Errors
 /// One of them broke.
-pub async fn join(mut socket: TcpStream, mut stream: LinkStream) -> io::Result<(u64, u64)> {
-    copy_bidirectional(&mut socket, &mut stream).await
+pub async fn join(socket: TcpStream, stream: LinkStream) -> io::Result<(u64, u64)> {
+    copy(stream, socket).await.map(|(came, went)| (went, came))
+}
+
+/// Passes on both directions: the bytes that came out of the stream and went into it. What breaks on one side breaks on the
+/// other, and is not taken there for an end.
+async fn copy(mut stream: LinkStream, mut socket: TcpStream) -> io::Result<(u64, u64)> {
+    let done = copy_bidirectional(&mut stream, &mut socket).await;
+    if done.is_err() {
+        stream.reset(BROKEN);
+        // Without it, the system would say that all is well.
+        let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+    }
+    done
 }
 
 #[cfg(test)]
@@ -227,6 +243,29 @@ mod tests {
             assert!(!why.to_string().contains('\n'));
         }
         assert!(matches!(open(&link, &"x".repeat(2000)).await, Err(ForwardError::Stream(_))), "too long");
+    }
+
+    /// A connection that breaks in the middle is not taken for one that has ended.
+    #[tokio::test]
+    async fn what_breaks_is_broken_on_both_sides() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = listener.local_addr().unwrap().to_string();
+        let (link, _tables) = linked(Targets::new([target.clone()])).await;
+        // Over there.
+        let mut stream = open(&link, &target).await.unwrap();
+        let (mut socket, _) = listener.accept().await.unwrap();
+        socket.write_all(b"half of").await.unwrap();
+        stream.read_exact(&mut [0; 7]).await.unwrap();
+        SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(socket);
+        assert!(stream.read_to_end(&mut Vec::new()).await.is_err());
+        // And from here.
+        let mut stream = open(&link, &target).await.unwrap();
+        let (mut socket, _) = listener.accept().await.unwrap();
+        stream.write_all(b"half of").await.unwrap();
+        socket.read_exact(&mut [0; 7]).await.unwrap();
+        stream.reset(BROKEN);
+        assert!(socket.read_to_end(&mut Vec::new()).await.is_err());
     }
 
     #[tokio::test]

@@ -63,9 +63,11 @@ pub trait PacketPath: Debug + Send + Sync + 'static {
         Box::pin(std::future::pending())
     }
 
-    /// Says that an address has no use any more: the link there has ended, or none has come of dialling it. Its last
-    /// datagrams are on their way, and take about `rtt` to the other side and back. Of handshakes that others begin and
-    /// nothing comes of it is not told.
+    /// Says that a link has come to be at an address, which is in use until [`PacketPath::done`].
+    fn linked(&self, _: SocketAddr) {}
+
+    /// Says that an address has no use any more: the link there has ended, or none has come to be. Its last datagrams are on
+    /// their way, and take about `rtt` to the other side and back.
     fn done(&self, _: SocketAddr, _rtt: Duration) {}
 }
 

@@ -12,15 +12,25 @@ use midge::Node;
 use midge::channel::ChannelOptions;
 use midge::client::Message;
 use midge::mesh::new_key;
+use midge::options::Options;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let (key, other) = (new_key()?, new_key()?);
-    let alice = Node::builder().key(key).listen("127.0.0.1:0".parse()?).allow(other.peer_id()).start()?;
+    let alice = Node::builder()
+        .key(key)
+        .embedded(Options::default())
+        .listen("127.0.0.1:0".parse()?)
+        .allow(other.peer_id())
+        .start()?;
     let address = alice.addresses().first().ok_or("alice listens nowhere")?;
-    let bob = Node::builder().key(other).peer(&format!("{}@{address}", alice.peer_id()))?.start()?;
+    let bob = Node::builder()
+        .key(other)
+        .embedded(Options::default())
+        .peer(&format!("{}@{address}", alice.peer_id()))?
+        .start()?;
 
     // A service on one node, asked on the other.
     let (service, mut questions) = (alice.client(), alice.client().subscribe("sum")?);

@@ -11,15 +11,16 @@
 //! use midge::Node;
 //! use midge::link::mem::MemNetwork;
 //! use midge::mesh::new_key;
+//! use midge::options::Options;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
 //! # runtime.block_on(async {
 //! let network = MemNetwork::new(1);
 //! let key = new_key()?;
-//! let alice = Node::builder().path(network.join()).allow(key.peer_id()).start()?;
+//! let alice = Node::builder().embedded(Options::default()).path(network.join()).allow(key.peer_id()).start()?;
 //! let there = format!("{}@{}", alice.peer_id(), alice.addresses()[0]);
-//! let bob = Node::builder().key(key).path(network.join()).peer(&there)?.start()?;
+//! let bob = Node::builder().key(key).embedded(Options::default()).path(network.join()).peer(&there)?.start()?;
 //!
 //! let mut greetings = alice.client().subscribe("greet.*")?;
 //! # let question = async {
@@ -55,4 +56,4 @@ pub use midge_server::{
     TlsError, client, log, mesh, options,
 };
 pub use midge_wire as wire;
-pub use node::{Embedded, EmbeddedParts, External, ExternalParts, Node, NodeBuilder, NodeError};
+pub use node::{Embedded, EmbeddedParts, External, ExternalParts, Node, NodeBuilder, NodeError, Undecided};

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use midge_backend::channel::{Channel, ChannelError, ChannelOptions};
-use midge_backend::{BackendError, Bus, BusError, Deployment, ExternalBus};
+use midge_backend::{BackendError, Bus, BusError, Deployment, ExternalBus, Prefix};
 use midge_identity::{KeyPair, PeerId};
 use midge_link::{
     Address, AddressError, EndpointError, IncomingStream, Link, LinkConfig, LinkEvent, LinkTable, PacketPath,
@@ -45,10 +45,14 @@ pub struct External {
 
 /// What a node is made of. Every part has a default that does no harm: a new key, no networks, nobody admitted.
 #[derive(Debug, Default)]
-pub struct NodeBuilder<P = EmbeddedParts> {
+pub struct NodeBuilder<P = Undecided> {
     key: Option<KeyPair>,
     parts: P,
 }
+
+/// Nothing is said yet of what carries a node's messages.
+#[derive(Debug, Default)]
+pub struct Undecided;
 
 /// What a node with a router is made of.
 #[derive(Debug, Default)]
@@ -100,24 +104,29 @@ impl<P> NodeBuilder<P> {
 }
 
 impl NodeBuilder {
-    /// The router's options. What they say of listeners and threads is not used.
+    /// A router in this process, with these options. What they say of listeners and threads is not used.
     #[must_use]
-    pub fn embedded(mut self, options: Options) -> Self {
-        self.parts.options = options;
-        self
+    pub fn embedded(self, options: Options) -> NodeBuilder<EmbeddedParts> {
+        NodeBuilder { key: self.key, parts: EmbeddedParts { options, ..EmbeddedParts::default() } }
     }
 
-    /// No router: messages go through that deployment, below its prefix, and nothing else that was said so far holds but
-    /// the key.
+    /// No router: messages go through that deployment, below its prefix.
     #[must_use]
     pub fn external(self, deployment: Deployment) -> NodeBuilder<ExternalParts> {
         NodeBuilder { key: self.key, parts: ExternalParts(deployment) }
     }
+}
 
-    /// Has links through that deployment, too: to peers that are named as `ID@nats:`, and from those that may link.
+impl NodeBuilder<EmbeddedParts> {
+    /// Has links through that deployment, too: to peers that are named as `ID@nats:`, and from those that may link. Without
+    /// a prefix of its own, it has the one that `midged` and `midge` use.
     #[must_use]
     pub fn via(mut self, deployment: Deployment) -> Self {
-        self.parts.options.backend.deployment = deployment;
+        let usual = std::mem::replace(&mut self.parts.options.backend.deployment, deployment).prefix;
+        let prefix = &mut self.parts.options.backend.deployment.prefix;
+        if *prefix == Prefix::default() {
+            *prefix = usual;
+        }
         self
     }
 
@@ -271,7 +280,7 @@ impl Node<External> {
 }
 
 impl Node {
-    /// What a node is made of.
+    /// What a node is made of: first a key, if it is to have a certain one, then what carries its messages.
     #[must_use]
     pub fn builder() -> NodeBuilder {
         NodeBuilder::default()

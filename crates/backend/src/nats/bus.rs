@@ -1,5 +1,6 @@
 //! Pub-sub through a deployment.
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,13 +8,17 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_nats::client::{PublishErrorKind, RequestErrorKind};
-use async_nats::{Client, HeaderMap, HeaderName, HeaderValue, Request, Subscriber};
-use futures_util::Stream;
+use async_nats::{Client, Request, Subscriber};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
 use midge_identity::KeyPair;
-use tokio::sync::broadcast;
+use parking_lot::Mutex;
+use tokio::sync::{broadcast, oneshot};
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::connection::{QUESTION, Shared, Watch, reason};
+use super::message::{self, Outgoing};
 use super::{Connection, Deployment, Purpose};
 use crate::bus::{Bus, BusEvent, BusEvents, Message, Messages, Pending, check_subscription};
 use crate::error::{BackendError, BusError, Operation};
@@ -24,7 +29,7 @@ const SYNC: Duration = Duration::from_secs(10);
 /// How often others have their turn before it is believed that nothing was refused.
 const TURNS: usize = 16;
 /// Messages that wait, in each direction.
-const PURPOSE: Purpose = Purpose { echo: true, outgoing: 512, incoming: 4096 };
+const PURPOSE: Purpose = Purpose { echo: true, outgoing: 512, incoming: 4096, attempts: None };
 
 /// Pub-sub through a NATS deployment: subjects below a prefix there are the subjects of programs here.
 #[derive(Debug)]
@@ -34,6 +39,22 @@ pub struct ExternalBus {
     prefix: Prefix,
     /// Whether it takes no more.
     ended: AtomicBool,
+    marks: Marks,
+}
+
+/// Messages to oneself, by which it is found out that the server has taken in what came before.
+#[derive(Debug)]
+struct Marks {
+    /// Where they go, on the deployment.
+    subject: String,
+    waiting: Arc<Mutex<HashMap<Bytes, oneshot::Sender<()>>>>,
+    task: AbortHandle,
+}
+
+impl Drop for Marks {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 impl ExternalBus {
@@ -44,7 +65,26 @@ impl ExternalBus {
     pub async fn connect(deployment: &Deployment, key: &KeyPair) -> Result<Arc<Self>, BackendError> {
         let (connection, client) = Connection::open(deployment, key, PURPOSE).await?;
         let prefix = deployment.prefix.clone();
-        Ok(Arc::new(Self { client, connection, prefix, ended: AtomicBool::new(false) }))
+        let place = client.new_inbox();
+        let place = place.rsplit('.').next().unwrap_or_default();
+        let subject = prefix.join(&format!("{QUESTION}.{place}"));
+        let fail = |error: &dyn std::fmt::Display| BackendError::Connect {
+            servers: connection.servers().to_owned(),
+            why: error.to_string(),
+        };
+        let mut marks = client.subscribe(subject.clone()).await.map_err(|error| fail(&error))?;
+        let waiting: Arc<Mutex<HashMap<Bytes, oneshot::Sender<()>>>> = Arc::default();
+        let told = waiting.clone();
+        let task = tokio::spawn(async move {
+            while let Some(mark) = marks.next().await {
+                if let Some(tell) = told.lock().remove(&mark.payload) {
+                    // It may not want to know any more.
+                    let _ = tell.send(());
+                }
+            }
+        });
+        let marks = Marks { subject, waiting, task: task.abort_handle() };
+        Ok(Arc::new(Self { client, connection, prefix, ended: AtomicBool::new(false), marks }))
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -61,15 +101,13 @@ impl ExternalBus {
         self.fits(&message)?;
         let subject = self.prefix.outward(&message.subject);
         let reply = (!message.reply.is_empty()).then(|| self.prefix.outward(&message.reply));
-        let (client, payload) = (&self.client, message.payload.clone());
-        let sent = match (headers(&message)?, reply) {
-            (None, None) => client.publish(subject, payload).await,
-            (None, Some(reply)) => client.publish_with_reply(subject, reply, payload).await,
-            (Some(headers), None) => client.publish_with_headers(subject, headers, payload).await,
-            (Some(headers), Some(reply)) => {
-                client.publish_with_reply_and_headers(subject, reply, headers, payload).await
-            }
+        let outgoing = Outgoing {
+            subject: subject.into(),
+            reply: reply.map(Into::into),
+            headers: message::headers(pairs(&message))?,
+            payload: message.payload.clone(),
         };
+        let sent = message::publish(&self.client, outgoing).await;
         sent.map_err(|error| match error.kind() {
             PublishErrorKind::Send => BusError::Closed,
             _ => BusError::Other(reason(&error)),
@@ -111,7 +149,7 @@ impl ExternalBus {
             // What the server said before is told by another task.
             tokio::task::yield_now().await;
         }
-        Ok(Messages::new(Mapped { messages, watch, prefix: self.prefix.clone() }))
+        Ok(Messages::new(Mapped { messages, watch, prefix: self.prefix.clone(), ended: false }))
     }
 
     async fn ask(&self, question: Message, patience: Duration) -> Result<Message, BusError> {
@@ -122,7 +160,7 @@ impl ExternalBus {
         let shown = question.subject.clone();
         let subject = self.prefix.outward(&shown);
         let mut request = Request::new().payload(question.payload.clone()).timeout(Some(patience));
-        if let Some(headers) = headers(&question)? {
+        if let Some(headers) = message::headers(pairs(&question))? {
             request = request.headers(headers);
         }
         let mut watch = self.shared().watch(Operation::Publish, &subject, None);
@@ -142,34 +180,43 @@ impl ExternalBus {
         }
     }
 
-    /// Waits until the server has taken in everything that was said before: it answers a question that nobody else does.
+    /// Waits until the server has taken in everything that was said before: what one says to oneself comes back, or is said to
+    /// come to nobody where one may not listen to oneself, or is refused.
     async fn sync(&self) -> Result<(), BusError> {
-        self.open()?;
-        let place = self.client.new_inbox();
-        let place = place.rsplit('.').next().unwrap_or_default();
-        let subject = self.prefix.join(&format!("{QUESTION}.{place}"));
+        let inbox = self.client.new_inbox();
+        let mark = Bytes::from(inbox.rsplit('.').next().unwrap_or_default().to_owned());
+        let (tell, told) = oneshot::channel();
+        self.marks.waiting.lock().insert(mark.clone(), tell);
+        let subject = self.marks.subject.clone();
         let mut watch = self.shared().watch(Operation::Publish, &subject, None);
-        let request = Request::new().timeout(Some(SYNC));
-        tokio::select! {
+        let request = Request::new().payload(mark.clone()).inbox(inbox).timeout(Some(SYNC));
+        let done = tokio::select! {
             biased;
+            Ok(()) = told => Ok(()),
             answer = self.client.send_request(subject, request) => match answer {
                 Ok(_) => Ok(()),
                 Err(error) => match (error.kind(), self.shared().inbox_refused()) {
                     (RequestErrorKind::NoResponders, _) => Ok(()),
                     (RequestErrorKind::TimedOut, Some(refusal)) => Err(refusal.into()),
-                    (RequestErrorKind::TimedOut, None) => Err(BusError::Timeout(self.connection.servers().to_owned())),
+                    (RequestErrorKind::TimedOut, None) => {
+                        Err(BusError::Timeout(self.connection.servers().to_owned()))
+                    }
                     _ => Err(BusError::Other(reason(&error))),
                 },
             },
             // That is an answer, too.
             _ = watch.refused() => Ok(()),
-        }
+        };
+        self.marks.waiting.lock().remove(&mark);
+        done
     }
 
     async fn end(&self) -> Result<(), BusError> {
         if self.ended.swap(true, Ordering::AcqRel) {
             return Err(BusError::Closed);
         }
+        // The client forgets what is still on its way when it ends.
+        self.sync().await?;
         let mut events = self.shared().events.subscribe();
         self.client.drain().await.map_err(|_| BusError::Closed)?;
         let closed = async {
@@ -198,7 +245,10 @@ impl Bus for ExternalBus {
     }
 
     fn flush(&self) -> Pending<'_, ()> {
-        Box::pin(self.sync())
+        Box::pin(async {
+            self.open()?;
+            self.sync().await
+        })
     }
 
     fn drain(&self) -> Pending<'_, ()> {
@@ -215,29 +265,35 @@ struct Mapped {
     messages: Subscriber,
     watch: Watch,
     prefix: Prefix,
+    ended: bool,
 }
 
 impl Stream for Mapped {
     type Item = Message;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
-        if self.watch.poll(cx).is_ready() {
-            return Poll::Ready(None);
+        loop {
+            self.ended |= !self.ended && self.watch.poll(cx).is_ready();
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            let Some(message) = std::task::ready!(Pin::new(&mut self.messages).poll_next(cx)) else {
+                self.ended = true;
+                continue;
+            };
+            let message = inward(&self.prefix, message);
+            // What buses say to themselves is nobody else's.
+            if message.subject.split('.').next() != Some(QUESTION) {
+                return Poll::Ready(Some(message));
+            }
         }
-        let message = std::task::ready!(Pin::new(&mut self.messages).poll_next(cx));
-        Poll::Ready(message.map(|message| inward(&self.prefix, message)))
     }
 }
 
 /// A message as a program sees it.
 fn inward(prefix: &Prefix, message: async_nats::Message) -> Message {
-    let headers = message
-        .headers
-        .iter()
-        .flat_map(HeaderMap::iter)
-        .flat_map(|(name, values)| values.iter().map(move |value| (name.to_string(), value.to_string())));
     Message {
-        headers: headers.collect(),
+        headers: message::fields(&message).map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         // Subscribed to, so it is below the prefix.
         subject: prefix.inward(&message.subject).unwrap_or_default(),
         // A reply that looks like a way out is not taken for one.
@@ -246,16 +302,6 @@ fn inward(prefix: &Prefix, message: async_nats::Message) -> Message {
     }
 }
 
-fn headers(message: &Message) -> Result<Option<HeaderMap>, BusError> {
-    if message.headers.is_empty() {
-        return Ok(None);
-    }
-    let mut map = HeaderMap::new();
-    for (name, value) in &message.headers {
-        let wrong = || BusError::Header(name.escape_debug().to_string());
-        let name: HeaderName = name.parse().map_err(|_| wrong())?;
-        let value: HeaderValue = value.parse().map_err(|_| wrong())?;
-        map.append(name, value);
-    }
-    Ok(Some(map))
+fn pairs(message: &Message) -> impl Iterator<Item = (&str, &str)> {
+    message.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()))
 }

@@ -5,16 +5,16 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Auth, AuthError, Client, ClientError, ConnectOptions, Event, ServerAddr, ServerError};
-use data_encoding::BASE64URL_NOPAD;
-use midge_identity::{KeyPair, NkeyKind, challenge};
+use async_nats::{Client, ClientError, ConnectOptions, Event, ServerAddr, ServerError};
+use midge_identity::KeyPair;
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::sleep;
 
-use super::{Deployment, Login};
-use crate::bus::BusEvent;
-use crate::error::{BackendError, Operation, Refusal};
+use super::credentials::{self, Credentials};
+use super::{Deployment, Login, TlsFiles};
+use crate::bus::{BusEvent, BusEvents};
+use crate::error::{BackendError, Operation, Refusal, in_a_line};
 
 /// Time in which a server must have let one in.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -34,6 +34,8 @@ pub(crate) struct Purpose {
     pub(crate) outgoing: usize,
     /// Messages of a subscription that wait to be taken; what is too much is lost.
     pub(crate) incoming: usize,
+    /// How often the client tries to come back before it ends, where somebody begins anew then.
+    pub(crate) attempts: Option<usize>,
 }
 
 /// A connection, or the attempt to have one.
@@ -42,6 +44,8 @@ pub(crate) struct Connection {
     shared: Arc<Shared>,
     state: watch::Receiver<State>,
     servers: String,
+    /// What has happened since the beginning, for the first who asks.
+    first: Mutex<Option<broadcast::Receiver<BusEvent>>>,
 }
 
 /// How a connection does.
@@ -64,8 +68,17 @@ impl State {
 pub(crate) struct Shared {
     pub(crate) events: broadcast::Sender<BusEvent>,
     state: watch::Sender<State>,
-    client: watch::Sender<Option<Client>>,
+    client: Mutex<Known>,
     waiting: Mutex<Waiting>,
+}
+
+/// What is known of the client.
+#[derive(Debug)]
+enum Known {
+    /// There has been none yet, or it is this one.
+    Maybe(Option<Client>),
+    /// Nobody wants one any more.
+    Closed,
 }
 
 /// Who wants to know of which refusals.
@@ -141,21 +154,18 @@ impl Shared {
         self.waiting.lock().inbox.clone()
     }
 
-    /// Tells whoever wants to know. Whether anybody did.
-    fn refuse(&self, refusal: &Refusal) -> bool {
+    /// Tells whoever wants to know.
+    fn refuse(&self, refusal: &Refusal) {
         let mut waiting = self.waiting.lock();
         if refusal.operation == Operation::Subscribe && refusal.subject.starts_with(&waiting.inbox_prefix) {
             waiting.inbox = Some(refusal.clone());
         }
         let matter = (refusal.operation, refusal.subject.clone(), refusal.queue.clone());
         let all = waiting.exact.remove(&matter);
-        let all = all.unwrap_or_default();
-        let any = !all.is_empty();
-        for tell in all.into_values() {
+        for tell in all.unwrap_or_default().into_values() {
             // It may not want to know any more.
             let _ = tell.send(refusal.clone());
         }
-        any
     }
 
     fn take(&self, event: Event) {
@@ -172,13 +182,13 @@ impl Shared {
             Event::SlowConsumer(_) => BusEvent::SlowConsumer,
             Event::ServerError(ServerError::Other(text)) => match Refusal::parse(&text) {
                 Some(refusal) => {
-                    let is_expected = self.refuse(&refusal) && is_question(&refusal);
-                    if is_expected {
+                    self.refuse(&refusal);
+                    if is_question(&refusal) {
                         return;
                     }
                     BusEvent::Refused(refusal)
                 }
-                None => BusEvent::Failed(text),
+                None => BusEvent::Failed(in_a_line(&text)),
             },
             Event::ServerError(error) => BusEvent::Failed(error.to_string()),
             Event::ClientError(error) => {
@@ -186,10 +196,14 @@ impl Shared {
                     ClientError::Other(why) => why,
                     other => other.to_string(),
                 };
+                let why = in_a_line(&why);
                 self.state.send_replace(State::Away(Some(why.clone())));
                 BusEvent::Failed(why)
             }
-            Event::Closed => BusEvent::Closed,
+            Event::Closed => {
+                self.state.send_replace(State::Away(Some("the connection has ended".to_owned())));
+                BusEvent::Closed
+            }
             Event::LameDuckMode | Event::Draining => return,
         };
         // Nobody may listen.
@@ -197,12 +211,12 @@ impl Shared {
     }
 }
 
-/// The last token but one of subjects by which it is found out that the server has taken in what came before.
+/// The token below the prefix of subjects by which it is found out that the server has taken in what came before.
 pub(crate) const QUESTION: &str = "_SYNC";
 
-/// Whether it is an answer as good as any other.
+/// Whether nobody needs to know of it: who may not ask so hears that at once, which is an answer.
 fn is_question(refusal: &Refusal) -> bool {
-    refusal.operation == Operation::Publish && refusal.subject.split('.').any(|token| token == QUESTION)
+    refusal.subject.split('.').any(|token| token == QUESTION)
 }
 
 impl Connection {
@@ -220,29 +234,13 @@ impl Connection {
         Ok((connection, client))
     }
 
-    /// Goes on trying to connect until it has. Needs a tokio runtime.
+    /// Begins without one: whoever needs the connection makes it, as often as that takes.
     pub(crate) fn begin(
         deployment: &Deployment,
         key: &KeyPair,
         purpose: Purpose,
-    ) -> Result<(Self, impl Future<Output = Client> + Send + use<>), BackendError> {
-        let (connection, attempt) = Self::prepare(deployment, key, purpose)?;
-        let trying = async move {
-            let mut pause = PAUSE.0;
-            loop {
-                match attempt.run().await {
-                    Ok(client) => return client,
-                    Err(why) => {
-                        attempt.shared.state.send_replace(State::Away(Some(why.clone())));
-                        // Nobody may listen.
-                        let _ = attempt.shared.events.send(BusEvent::Failed(why));
-                        sleep(pause).await;
-                        pause = (pause * 2).min(PAUSE.1);
-                    }
-                }
-            }
-        };
-        Ok((connection, trying))
+    ) -> Result<(Self, Attempt), BackendError> {
+        Self::prepare(deployment, key, purpose)
     }
 
     fn prepare(
@@ -251,11 +249,21 @@ impl Connection {
         purpose: Purpose,
     ) -> Result<(Self, Attempt), BackendError> {
         deployment.check()?;
+        // A server chooses what its clients sign.
+        let login_key = match &deployment.login {
+            Login::Credentials(text) => Some(credentials::read(text)?.key),
+            Login::Nkey(seed) => Some(credentials::key(seed)?),
+            _ => None,
+        };
+        if login_key.is_some_and(|login| login.public() == key.public()) {
+            return Err(BackendError::OwnKey);
+        }
         let servers = deployment.servers()?;
         let (state, receiver) = watch::channel(State::Away(None));
         let inbox_prefix = inbox(key);
         let waiting = Mutex::new(Waiting { inbox_prefix: inbox_prefix.clone(), ..Waiting::default() });
-        let (events, client) = (broadcast::Sender::new(EVENTS), watch::Sender::new(None));
+        let (events, first) = broadcast::channel(EVENTS);
+        let client = Mutex::new(Known::Maybe(None));
         let shared = Arc::new(Shared { events, state, client, waiting });
         let attempt = Attempt {
             login: login(deployment, &servers),
@@ -266,16 +274,26 @@ impl Connection {
             inbox_prefix,
             shared: shared.clone(),
         };
-        Ok((Self { shared, state: receiver, servers: deployment.shown() }, attempt))
+        let first = Mutex::new(Some(first));
+        Ok((Self { shared, state: receiver, servers: deployment.shown(), first }, attempt))
     }
 
     pub(crate) const fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
+    /// What happens to it: from the beginning for the first who asks, and from now on for others.
+    pub(crate) fn events(&self) -> BusEvents {
+        let first = self.first.lock().take();
+        BusEvents::new(first.unwrap_or_else(|| self.shared.events.subscribe()))
+    }
+
     /// The client, once there has been a connection.
     pub(crate) fn client(&self) -> Option<Client> {
-        self.shared.client.borrow().clone()
+        match &*self.shared.client.lock() {
+            Known::Maybe(client) => client.clone(),
+            Known::Closed => None,
+        }
     }
 
     /// How it does, from now on.
@@ -303,7 +321,7 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         // What tells of events belongs to the client, so it must not keep the client.
-        self.shared.client.send_replace(None);
+        *self.shared.client.lock() = Known::Closed;
     }
 }
 
@@ -313,7 +331,7 @@ pub(crate) fn inbox(key: &KeyPair) -> String {
 }
 
 /// What is needed to connect.
-struct Attempt {
+pub(crate) struct Attempt {
     login: Login,
     key: KeyPair,
     deployment: Deployment,
@@ -327,23 +345,44 @@ impl Attempt {
     async fn run(&self) -> Result<Client, String> {
         let options = self.options()?;
         let client = options.connect(&self.servers[..]).await.map_err(|error| reason(&error))?;
-        self.shared.client.send_replace(Some(client.clone()));
+        if let Known::Maybe(known) = &mut *self.shared.client.lock() {
+            *known = Some(client.clone());
+        }
         Ok(client)
     }
 
+    /// Goes on trying until there is a connection.
+    pub(crate) async fn connect(&self) -> Client {
+        let mut pause = PAUSE.0;
+        loop {
+            match self.run().await {
+                Ok(client) => return client,
+                Err(why) => {
+                    let why = in_a_line(&why);
+                    self.shared.state.send_replace(State::Away(Some(why.clone())));
+                    // Nobody may listen.
+                    let _ = self.shared.events.send(BusEvent::Failed(why));
+                    sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE.1);
+                }
+            }
+        }
+    }
+
     fn options(&self) -> Result<ConnectOptions, String> {
+        let by_key = |key: KeyPair, jwt: Option<String>| {
+            ConnectOptions::with_auth_callback(move |nonce| {
+                std::future::ready(credentials::prove(&key, jwt.as_deref(), &nonce))
+            })
+        };
+        let wrong = |error: BackendError| error.to_string();
         let mut options = match &self.login {
-            Login::Derived => {
-                let key = self.key.login_key();
-                ConnectOptions::with_auth_callback(move |nonce| std::future::ready(sign(&key, &nonce)))
-            }
+            Login::Derived => by_key(self.key.login_key(), None),
             Login::Credentials(text) => {
-                ConnectOptions::with_credentials(text).map_err(|error| error.to_string())?
+                let Credentials { jwt, key } = credentials::read(text).map_err(wrong)?;
+                by_key(key, Some(jwt))
             }
-            Login::Nkey(seed) => {
-                let key = KeyPair::from_nkey_seed(seed).map_err(|error| error.to_string())?.0;
-                ConnectOptions::with_auth_callback(move |nonce| std::future::ready(sign(&key, &nonce)))
-            }
+            Login::Nkey(seed) => by_key(credentials::key(seed).map_err(wrong)?, None),
             Login::User { user, password } => {
                 ConnectOptions::with_user_and_password(user.clone(), password.to_string())
             }
@@ -353,11 +392,19 @@ impl Attempt {
         if let Some(ca) = &tls.ca {
             options = options.add_root_certificates(ca.clone());
         }
-        if let Some((certificate, key)) = &tls.certificate {
+        if let (Some(certificate), Some(key)) = (&tls.certificate, &tls.key) {
             options = options.add_client_certificate(certificate.clone(), key.clone());
         }
         if !self.purpose.echo {
             options = options.no_echo();
+        }
+        // Otherwise whoever is on the way could take the greeting's word for it that none is spoken, or name other servers.
+        let by_websocket = self.servers.iter().any(ServerAddr::is_websocket);
+        let by_tls = self.servers.iter().any(ServerAddr::tls_required);
+        if by_websocket {
+            options = options.ignore_discovered_servers();
+        } else if by_tls || *tls != TlsFiles::default() {
+            options = options.require_tls(true);
         }
         let shared = self.shared.clone();
         Ok(options
@@ -365,7 +412,7 @@ impl Attempt {
             .custom_inbox_prefix(&self.inbox_prefix)
             .connection_timeout(CONNECT)
             .ping_interval(PING)
-            .max_reconnects(None)
+            .max_reconnects(self.purpose.attempts)
             .reconnect_delay_callback(|attempts| match u32::try_from(attempts).unwrap_or(u32::MAX) {
                 0 | 1 => Duration::ZERO,
                 more => PAUSE.0.saturating_mul(1 << (more - 2).min(10)).min(PAUSE.1),
@@ -392,19 +439,6 @@ fn login(deployment: &Deployment, servers: &[ServerAddr]) -> Login {
         (Some(token), None) => Login::Token(token.to_owned().into()),
         (None, _) => Login::Derived,
     })
-}
-
-/// The proof of a key, for a server that wants one.
-fn sign(key: &KeyPair, nonce: &[u8]) -> Result<Auth, AuthError> {
-    let mut auth = Auth::new();
-    if nonce.is_empty() {
-        return Ok(auth);
-    }
-    let nonce = std::str::from_utf8(nonce).map_err(AuthError::new)?;
-    let signature = challenge::sign(key, nonce).map_err(AuthError::new)?;
-    auth.nkey = Some(key.public().nkey(NkeyKind::User).to_string());
-    auth.signature = Some(BASE64URL_NOPAD.decode(signature.as_bytes()).map_err(AuthError::new)?);
-    Ok(auth)
 }
 
 /// What an error says, down to its cause.

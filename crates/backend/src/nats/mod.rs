@@ -2,24 +2,25 @@
 
 mod bus;
 mod connection;
+mod credentials;
+pub(crate) mod message;
 
 use std::fmt;
 
 use async_nats::ServerAddr;
-use midge_identity::KeyPair;
 use zeroize::Zeroizing;
 
 pub use bus::ExternalBus;
-pub(crate) use connection::{Connection, Purpose, State};
+pub(crate) use connection::{Attempt, Connection, Purpose, QUESTION, State};
 
 use crate::error::BackendError;
 use crate::prefix::Prefix;
 
 /// A NATS deployment, and who one is to it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Deployment {
-    /// Its servers: `nats://`, `tls://`, `ws://` or `wss://`, or without a scheme. A user and password, or a token, in the
-    /// first are used where [`Deployment::login`] says nothing else.
+    /// Its servers: `nats://`, `tls://`, `ws://` or `wss://`, or without a scheme. A user and password, or a token, that stand
+    /// in the first that has any are used where [`Deployment::login`] says nothing else.
     pub urls: Vec<String>,
     /// Who one is.
     pub login: Login,
@@ -32,8 +33,8 @@ pub struct Deployment {
 /// Who one is to a deployment.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub enum Login {
-    /// What the first server's address says; if it says nothing, the key that is derived from the peer's key for logins. The
-    /// peer's own key signs nothing for others' servers.
+    /// What a server's address says; if none says anything, the key that is derived from the peer's key for logins. The
+    /// peer's own key signs nothing for others' servers, and is refused here in whatever form.
     #[default]
     Derived,
     /// Credentials, as nsc writes them: a JWT and a seed.
@@ -49,6 +50,17 @@ pub enum Login {
     },
     /// A token.
     Token(Zeroizing<String>),
+}
+
+impl fmt::Debug for Deployment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Addresses may hold passwords.
+        f.debug_struct("Deployment")
+            .field("urls", &self.shown())
+            .field("login", &self.login)
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for Login {
@@ -70,8 +82,10 @@ impl fmt::Debug for Login {
 pub struct TlsFiles {
     /// Whom to believe, instead of whom the system believes.
     pub ca: Option<std::path::PathBuf>,
-    /// A certificate to show, and its key.
-    pub certificate: Option<(std::path::PathBuf, std::path::PathBuf)>,
+    /// A certificate to show.
+    pub certificate: Option<std::path::PathBuf>,
+    /// Its key.
+    pub key: Option<std::path::PathBuf>,
 }
 
 impl Deployment {
@@ -88,13 +102,8 @@ impl Deployment {
     pub fn check(&self) -> Result<(), BackendError> {
         self.servers().map(drop)?;
         match &self.login {
-            Login::Credentials(text) => {
-                let read = async_nats::ConnectOptions::with_credentials(text);
-                read.map(drop).map_err(|error| BackendError::Credentials(error.to_string()))
-            }
-            Login::Nkey(seed) => KeyPair::from_nkey_seed(seed)
-                .map(drop)
-                .map_err(|error| BackendError::Credentials(error.to_string())),
+            Login::Credentials(text) => credentials::read(text).map(drop),
+            Login::Nkey(seed) => credentials::key(seed).map(drop),
             _ => Ok(()),
         }
     }
@@ -147,8 +156,10 @@ mod tests {
             (&["nats://u:secret@h:x"], "'nats://h:x' is no NATS server's address"),
             (&["nats://h", "wss://h"], "either all NATS servers are reached by WebSocket"),
         ] {
-            let error = Deployment::at(urls).check().unwrap_err().to_string();
+            let deployment = Deployment::at(urls);
+            let error = deployment.check().unwrap_err().to_string();
             assert!(error.contains(want) && !error.contains("secret"), "{error}");
+            assert!(!format!("{deployment:?}").contains("secret"));
         }
         let with = |login| Deployment { login, ..Deployment::at(&["nats://h"]) };
         for login in

@@ -221,18 +221,39 @@ pub(crate) struct Endpoint {
     transport: Arc<TransportConfig>,
     config: Arc<LinkConfig>,
     handshakes: Handshakes,
-    /// Connections that share a window, where they must.
-    sharing: Option<Arc<Sharing>>,
+    /// Connections that others carry.
+    relayed: Arc<Relayed>,
 }
 
-/// Connections that share what may be on its way to this end.
+/// Connections that others carry, and that share what may be on its way to this end.
 #[derive(Debug)]
-struct Sharing {
-    window: u32,
+struct Relayed {
+    /// What each may have if it is alone, and what all may.
+    most: u32,
+    window: Option<u32>,
     connections: Mutex<Vec<Connection>>,
 }
 
-impl Sharing {
+/// Tells a network that nothing has come of dialling an address, unless something has.
+struct Dialling<'a> {
+    path: &'a dyn PacketPath,
+    to: Option<SocketAddr>,
+}
+
+impl Drop for Dialling<'_> {
+    fn drop(&mut self) {
+        if let Some(to) = self.to {
+            self.path.done(to, Duration::ZERO);
+        }
+    }
+}
+
+impl Relayed {
+    /// Whether there is a link at that address.
+    fn has(&self, address: SocketAddr) -> bool {
+        self.connections.lock().iter().any(|connection| connection.remote_address() == address)
+    }
+
     fn join(&self, connection: &Connection) {
         let mut connections = self.connections.lock();
         connections.push(connection.clone());
@@ -246,9 +267,11 @@ impl Sharing {
     }
 
     fn share(&self, connections: &[Connection]) {
-        let each = self.window / u32::try_from(connections.len().max(LEAST_SHARING)).unwrap_or(u32::MAX);
+        let Some(window) = self.window else { return };
+        let each = window / u32::try_from(connections.len().max(LEAST_SHARING)).unwrap_or(u32::MAX);
+        let each = each.max(LEAST_WINDOW).min(self.most);
         for connection in connections {
-            connection.set_receive_window(VarInt::from_u32(each.max(LEAST_WINDOW)));
+            connection.set_receive_window(VarInt::from_u32(each));
         }
     }
 }
@@ -304,8 +327,9 @@ impl Endpoint {
         let runtime = Arc::new(quinn::TokioRuntime);
         let quic = quinn::Endpoint::new_with_abstract_socket(quic, Some(server), socket, runtime)?;
         let (credentials, handshakes) = (credentials.clone(), Arc::default());
-        let sharing = limits.window.map(|window| Arc::new(Sharing { window, connections: Mutex::default() }));
-        Ok(Self { quic, path, credentials, admission, transport, config, handshakes, sharing })
+        let (most, window) = (config.link_window, limits.window);
+        let relayed = Arc::new(Relayed { most, window, connections: Mutex::default() });
+        Ok(Self { quic, path, credentials, admission, transport, config, handshakes, relayed })
     }
 
     pub(crate) const fn path(&self) -> &Arc<dyn PacketPath> {
@@ -315,14 +339,15 @@ impl Endpoint {
     /// Dials a peer at an address. There is a link only once the other side has agreed, too.
     pub(crate) async fn dial(&self, peer: PeerId, to: SocketAddr) -> Result<Link, DialError> {
         let address = shown(&*self.path, to);
+        let mut dialling = Dialling { path: &*self.path, to: Some(to) };
         let done = tokio::select! {
             biased;
             done = self.shake_hands(peer, to, &address) => done,
             why = self.path.clone().lost(to) => Err(DialError::Failed { address, why }),
             () = sleep(self.config.dial_timeout) => Err(DialError::Timeout(address)),
         };
-        if done.is_err() {
-            self.path.done(to, Duration::ZERO);
+        if done.is_ok() {
+            dialling.to = None;
         }
         done
     }
@@ -331,15 +356,12 @@ impl Endpoint {
     fn link(&self, connection: Connection, peer: PeerId, direction: Direction) -> Link {
         let path = self.path.clone();
         if path.limits().relayed {
-            let (sharing, connection, path) = (self.sharing.clone(), connection.clone(), path.clone());
-            if let Some(sharing) = &sharing {
-                sharing.join(&connection);
-            }
+            let (relayed, connection, path) = (self.relayed.clone(), connection.clone(), path.clone());
+            path.linked(connection.remote_address());
+            relayed.join(&connection);
             tokio::spawn(async move {
                 connection.closed().await;
-                if let Some(sharing) = &sharing {
-                    sharing.leave(&connection);
-                }
+                relayed.leave(&connection);
                 path.done(connection.remote_address(), connection.rtt());
             });
         }
@@ -399,6 +421,16 @@ impl Endpoint {
 
     /// Finishes a handshake.
     pub(crate) async fn admit(&self, arrival: Arrival) -> Result<Link, Refused> {
+        let from = arrival.incoming.remote_address();
+        let done = self.agree(arrival).await;
+        // Somebody may make a bad handshake where there is a link.
+        if done.is_err() && !self.relayed.has(from) {
+            self.path.done(from, Duration::ZERO);
+        }
+        done
+    }
+
+    async fn agree(&self, arrival: Arrival) -> Result<Link, Refused> {
         let Arrival { incoming, config, slot, seat } = arrival;
         let address = shown(&*self.path, incoming.remote_address());
         let refused = |why: String| {

@@ -383,18 +383,19 @@ impl Table {
         }
     }
 
-    /// Has a link used instead of the one that is.
-    fn promote(&self, new: &Link, used: &Link, why: Ended) {
+    /// Has a link used instead of the one that is; whether it still was.
+    fn promote(&self, new: &Link, used: &Link, why: Ended) -> bool {
         let mut state = self.state.lock();
-        let Some(peer) = state.peers.get_mut(&new.peer()) else { return };
+        let Some(peer) = state.peers.get_mut(&new.peer()) else { return false };
         if peer.links.first() != Some(used) {
-            return;
+            return false;
         }
-        let Some(at) = peer.links.iter().position(|link| link == new) else { return };
+        let Some(at) = peer.links.iter().position(|link| link == new) else { return false };
         peer.links.swap(0, at);
         let (link, before) = (new.clone(), used.number());
         self.events.push(LinkEvent::Moved { link, before, why });
         peer.changed();
+        true
     }
 
     /// Whether this side decides which of several links stays.
@@ -423,8 +424,9 @@ async fn decide(table: Arc<Table>, used: Link, new: Link) {
         if now.is_none() || now > before {
             let is_better = used.is_relayed() && !new.is_relayed() && !new.is_closed();
             let other = if is_better { &used } else { &new };
-            if is_better {
-                table.promote(&new, &used, Ended::Relayed);
+            // Another one may have been quicker.
+            if is_better && !table.promote(&new, &used, Ended::Relayed) {
+                return;
             }
             if table.decides(&new.peer()) && !table.may_stay(&used, &new) {
                 other.close(&Ended::Surplus);

@@ -1,5 +1,6 @@
 //! Somebody else's NATS deployment: links through it, and the messages that are shared there.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use midge_backend::{BackendError, Bridge, BusEvent, BusEvents, Carrier, Deployment, Listening};
@@ -14,6 +15,8 @@ use crate::server::Server;
 
 /// Bytes on their way between the server and what shares its messages.
 const PIPE: usize = 64 * 1024;
+/// Most things that are said to be missing while a connection lasts.
+const MOST_MISSING: usize = 32;
 
 /// What goes through a deployment. It ends when this is dropped.
 #[derive(Debug, Default)]
@@ -59,15 +62,22 @@ pub(super) fn begin(
         backend.tasks.push(tokio::spawn(tell(what, carrier.events())).abort_handle());
         backend.carrier = Some(carrier);
     }
-    if let Some(prefix) = options.messages() {
-        let (here, there) = tokio::io::duplex(PIPE);
+    if let Some(prefix) = options.messages().map_err(|why| refuse(why.into()))? {
         let deployment = Deployment { prefix, ..deployment };
-        let bridge = Bridge::start(&deployment, key, there).map_err(refuse)?;
+        let (to, us) = (Arc::downgrade(server), key.peer_id());
+        let open = move || {
+            let (here, there) = tokio::io::duplex(PIPE);
+            if let Some(server) = to.upgrade() {
+                let carrier = Arc::new(carrier::Carrier::bridge(us));
+                tokio::spawn(async move {
+                    pipe::drive_carried(server, here, "backend:0", (carrier, true)).await;
+                });
+            }
+            there
+        };
+        let bridge = Bridge::start(&deployment, key, open).map_err(refuse)?;
         let what = format!("Messages through {} below '{}'", bridge.servers(), deployment.prefix);
         backend.tasks.push(tokio::spawn(tell(what, bridge.events())).abort_handle());
-        let carrier = Arc::new(carrier::Carrier::bridge(key.peer_id()));
-        let (server, name) = (server.clone(), "backend:0");
-        tokio::spawn(async move { pipe::drive_carried(server, here, name, (carrier, true)).await });
         backend.bridge = Some(bridge);
     }
     Ok(backend)
@@ -79,17 +89,22 @@ fn refuse(why: BackendError) -> std::io::Error {
 
 /// Logs what happens to a connection to the deployment.
 async fn tell(what: String, mut events: BusEvents) {
-    // Attempts are told of once, until one has come to something.
-    let mut last = None;
+    // Attempts are told of once, until one has come to something; and what is missing once, as long as there is room for it.
+    let (mut last, mut missing) = (None, HashSet::new());
     while let Some(event) = events.next().await {
         let text = match &event {
             BusEvent::Connected => {
                 info!("{what}: connected");
-                last = None;
+                (last, missing) = (None, HashSet::new());
                 continue;
             }
             BusEvent::Refused(refusal) => {
-                warn!("{what}: {refusal} (midge backend permissions prints what is needed)");
+                let text = refusal.to_string();
+                if missing.len() < MOST_MISSING && missing.insert(text.clone()) {
+                    warn!("{what}: {text} (midge backend permissions prints what is needed)");
+                } else {
+                    debug!("{what}: {text}");
+                }
                 continue;
             }
             BusEvent::Disconnected => "disconnected".to_owned(),

@@ -22,6 +22,10 @@ impl Sockets {
         if !options.is_peer() {
             return Ok(None);
         }
+        if options.backend.is_on() {
+            let refuse = |source| StartError::Listen { address: "backend".to_owned(), source };
+            options.backend.deployment().map_err(refuse)?;
+        }
         let options = &options.mesh;
         let mut sockets = Vec::new();
         for address in &options.listen {

@@ -38,7 +38,7 @@ struct BackendInfo {
     in_packets: u64,
     /// With a token of no session, or too long.
     dropped_packets: u64,
-    dials_agreed: u64,
+    dials_accepted: u64,
     dials_refused: u64,
 }
 
@@ -53,7 +53,7 @@ fn backend(carrier: &Carrier) -> BackendInfo {
         out_packets: stats.sent,
         in_packets: stats.received,
         dropped_packets: stats.dropped,
-        dials_agreed: stats.agreed,
+        dials_accepted: stats.accepted,
         dials_refused: stats.refused,
     }
 }

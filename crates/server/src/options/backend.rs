@@ -76,13 +76,15 @@ impl BackendOptions {
     }
 
     /// What the subjects of messages begin with that are shared through it, if any are.
-    #[must_use]
-    pub fn messages(&self) -> Option<Prefix> {
+    ///
+    /// # Errors
+    /// It would be no prefix.
+    pub fn messages(&self) -> Result<Option<Prefix>, PrefixError> {
         match &self.pubsub {
-            _ if !self.is_on() => None,
-            PubSub::Off => None,
-            PubSub::On => self.deployment.prefix.join("bus").parse().ok(),
-            PubSub::Below(prefix) => Some(prefix.clone()),
+            _ if !self.is_on() => Ok(None),
+            PubSub::Off => Ok(None),
+            PubSub::On => self.deployment.prefix.join("bus").parse().map(Some),
+            PubSub::Below(prefix) => Ok(Some(prefix.clone())),
         }
     }
 
@@ -124,13 +126,25 @@ impl BackendOptions {
             let nothing = Self::default();
             return if *self == nothing { Ok(()) } else { Err(OptionsError::BackendWithoutUrls) };
         }
-        let links = &self.deployment.prefix;
-        let mixes = |messages: &Prefix| messages.as_str().is_empty() || messages == links;
-        if self.links && self.messages().is_some_and(|messages| mixes(&messages)) {
+        let messages = self.messages().map_err(|why| OptionsError::Backend(why.into()))?;
+        if self.links && messages.is_some_and(|messages| mixes(&messages, &self.deployment.prefix)) {
             return Err(OptionsError::BackendPrefixes);
+        }
+        let tls = &self.deployment.tls;
+        if tls.certificate.is_some() != tls.key.is_some() {
+            return Err(OptionsError::HalfBackendCertificate);
         }
         self.deployment.check().map_err(OptionsError::Backend)
     }
+}
+
+/// Whether messages below one prefix would meet the datagrams of links below another.
+fn mixes(messages: &Prefix, links: &Prefix) -> bool {
+    let messages = format!("{}.", messages.as_str());
+    let below = |part: &str| links.join(&format!("{part}."));
+    messages == "."
+        || below("").starts_with(&messages)
+        || ["d", "link"].iter().any(|part| messages.starts_with(&below(part)))
 }
 
 /// What can stand in the block.
@@ -204,29 +218,30 @@ pub(super) static BACKEND: &[OptionSpec] = &[
     )
     .restart(|o| format!("{:?}", o.backend.pubsub)),
     spec(
-        &["backend.ca_file"],
+        &["backend.tls.ca_file"],
         "File with the certificates to believe there, instead of those that the system believes.",
         "none",
         "\"/etc/midge/ca.pem\"",
-        |o, v| put(&mut o.backend.deployment.tls.ca, v.text().map(|path| said(path).map(Into::into))),
+        |o, v| put(&mut o.backend.deployment.tls.ca, v.text().map(path)),
     )
     .restart(|o| format!("{:?}", o.backend.deployment.tls.ca)),
     spec(
-        &["backend.cert_file"],
-        "File with a certificate to show there, and its key: two paths.",
+        &["backend.tls.cert_file"],
+        "File with a certificate to show there.",
         "none",
-        "[\"/etc/midge/client.pem\", \"/etc/midge/client-key.pem\"]",
-        |o, v| {
-            let paths = texts(v, "a path")?;
-            let [(certificate, _), (key, _)] = &paths[..] else {
-                return Err("expected two paths, of the certificate and of its key".to_owned().into());
-            };
-            o.backend.deployment.tls.certificate = Some((certificate.into(), key.into()));
-            Ok(())
-        },
+        "\"/etc/midge/client.pem\"",
+        |o, v| put(&mut o.backend.deployment.tls.certificate, v.text().map(path)),
     )
     .restart(|o| format!("{:?}", o.backend.deployment.tls.certificate)),
+    spec(&["backend.tls.key_file"], "File with its key.", "none", "\"/etc/midge/client-key.pem\"", |o, v| {
+        put(&mut o.backend.deployment.tls.key, v.text().map(path))
+    })
+    .restart(|o| format!("{:?}", o.backend.deployment.tls.key)),
 ];
+
+fn path(text: String) -> Option<PathBuf> {
+    said(text).map(Into::into)
+}
 
 fn prefix(given: &Given<'_>) -> Result<Prefix, String> {
     given.text()?.parse().map_err(|why: PrefixError| why.to_string())
@@ -249,7 +264,7 @@ mod tests {
             check("backend { urls: [\"nats://a:4222\", \"tls://b\"], pubsub: true, prefix: \"acme\" }")
                 .unwrap();
         assert!(backend.carries_links());
-        assert_eq!(backend.messages().unwrap().as_str(), "acme.bus");
+        assert_eq!(backend.messages().unwrap().unwrap().as_str(), "acme.bus");
         assert_eq!(backend.deployment.urls.len(), 2);
         let backend =
             check("backend { urls: \"ws://a\", links: false, pubsub: \"x\", user: u, password: p }").unwrap();
@@ -266,6 +281,20 @@ mod tests {
             ("backend { urls: \"nats://h\", user: u }", "backend.user and backend.password go together"),
             ("backend { urls: \"nats://h\", token: t, nkey: n }", "one way to log in"),
             ("backend { urls: \"nats://h\", pubsub: midge }", "backend.pubsub must be another prefix"),
+            (
+                "backend { urls: \"nats://h\", prefix: \"a.b\", pubsub: a }",
+                "backend.pubsub must be another prefix",
+            ),
+            ("backend { urls: \"nats://h\", pubsub: \"midge.d\" }", "backend.pubsub must be another prefix"),
+            (
+                "backend { urls: \"nats://h\", pubsub: \"midge.link.x\" }",
+                "backend.pubsub must be another prefix",
+            ),
+            ("backend { urls: \"nats://h\", tls { cert_file: x } }", "go together"),
+            (
+                &format!("backend {{ urls: \"nats://h\", prefix: {}, pubsub: true }}", "x".repeat(126)),
+                "is no prefix",
+            ),
             ("backend { urls: \"http://h\" }", "is no NATS server's address"),
             ("backend { urls: \"nats://h\", prefix: \"a.*\" }", "is no prefix of subjects"),
             ("backend { urls: [\"nats://h\", \"ws://h\"] }", "either all NATS servers"),

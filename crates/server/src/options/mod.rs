@@ -331,9 +331,12 @@ pub enum OptionsError {
     HalfBackendUser,
     /// Links and messages would have the same subjects.
     #[error(
-        "backend.pubsub must be another prefix than backend.prefix, which links have: their subjects would mix"
+        "backend.pubsub must be another prefix than links have by backend.prefix: their subjects would mix"
     )]
     BackendPrefixes,
+    /// A certificate without a key, or the other way round.
+    #[error("backend.tls.cert_file and backend.tls.key_file go together: set both")]
+    HalfBackendCertificate,
     /// The account for the server's services is none.
     #[error("error resolving system account: there is no account \"{0}\"")]
     SystemAccount(String),
