@@ -13,6 +13,7 @@ use midge_testkit::raw::{Frame, Raw};
 use midge_testkit::tls::Authority;
 use tokio::time::timeout;
 
+use crate::backend::{Key, with_port};
 use crate::servers::{CONVERGES, message, midged, settled, wait_for_interest};
 
 const BOUND: Duration = Duration::from_secs(60);
@@ -250,4 +251,144 @@ async fn a_deployment_is_reached_in_every_way() {
         let why = ExternalBus::connect(&unknown, &new_key().unwrap()).await.unwrap_err().to_string();
         assert!(why.contains("certificate") || why.contains("BadSignature"), "{why}");
     }
+}
+
+/// Servers that share messages and have links to each other, too: nothing goes round.
+#[test]
+fn nothing_goes_round_between_servers_that_share_messages() {
+    for stock in nats_servers() {
+        let broker = Process::with_config(&stock, "");
+        let (one, other) = (Key::new(), Key::new());
+        let server = |key: &Key, peer: &Key| {
+            let config = format!(
+                "mesh {{ key: \"{}\", peers: [\"{}@nats:\"] }}\nbackend {{ urls: \"{}\", pubsub: true }}",
+                key.file,
+                peer.id(),
+                broker.url()
+            );
+            Process::with_config(&midged(), &config)
+        };
+        let servers = [server(&one, &other), server(&other, &one)];
+        for server in &servers {
+            server.wait_for_line("Link up");
+        }
+        let ports = [servers[0].port(), servers[1].port(), broker.port()];
+        let subject =
+            |at: usize, rest: &str| if at == 2 { format!("midge.bus.{rest}") } else { rest.to_owned() };
+        let mut clients = ports.map(Raw::client);
+        for (at, client) in clients.iter_mut().enumerate() {
+            client.send(format!("SUB {} 1\r\n", subject(at, "n.*")).as_bytes());
+            client.sync();
+        }
+        // Until everybody hears everybody.
+        for from in 0..3 {
+            let until = Instant::now() + CONVERGES;
+            let mut deaf = vec![0, 1, 2];
+            while !deaf.is_empty() {
+                assert!(Instant::now() < until, "{deaf:?} do not hear {from}");
+                clients[from].send(format!("PUB {} 1\r\n{from}\r\n", subject(from, "n.meet")).as_bytes());
+                deaf.retain(|at| {
+                    let heard = settled(&mut clients[*at]);
+                    !heard.iter().any(|frame| matches!(frame, Frame::Message(_, body) if *body == from.to_string().as_bytes()))
+                });
+            }
+        }
+        // What was said until here has come, and what comes now comes once: a thing that goes round comes again and again.
+        for from in 0..3 {
+            for round in 0..10 {
+                let text = format!("from {from} {round}");
+                clients[from]
+                    .send(format!("PUB {} {}\r\n{text}\r\n", subject(from, "n.once"), text.len()).as_bytes());
+            }
+        }
+        // A linked server has two ways to another's clients, and they hear both. Nobody else hears anything twice, and nothing
+        // comes a third time.
+        let copies = |from: usize, at: usize| if from != at && from != 2 && at != 2 { 2 } else { 1 };
+        for at in 0..3 {
+            let mut heard = Vec::new();
+            let all: usize = (0..3).map(|from| 10 * copies(from, at)).sum();
+            while heard.len() < all {
+                if let Frame::Message(line, body) = message(&mut clients[at])
+                    && line.contains("n.once")
+                {
+                    heard.push(body);
+                }
+            }
+            for from in 0..3 {
+                for round in 0..10 {
+                    let text = format!("from {from} {round}");
+                    let times = heard.iter().filter(|body| **body == text.as_bytes()).count();
+                    assert_eq!(times, copies(from, at), "{text} at {at}");
+                }
+            }
+        }
+        // What goes round would have come again by the time that another message has come by all ways.
+        clients[0].send(b"PUB n.mark 0\r\n\r\n");
+        for at in 0..3 {
+            for _ in 0..copies(0, at) {
+                let frame = message(&mut clients[at]);
+                assert!(frame.line().contains("n.mark"), "{frame:?}");
+            }
+            assert_eq!(settled(&mut clients[at]), []);
+        }
+    }
+}
+
+/// The deployment comes later than midged, goes, and comes back: messages are shared whenever it is there; a bus goes on at
+/// another of its servers.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_shares_messages_comes_back() {
+    let stock = nats_servers().pop().unwrap();
+    let cluster =
+        |routes: &str| format!("cluster {{ name: C, listen: \"127.0.0.1:-1\", routes: [{routes}] }}");
+    let later = with_port(&stock);
+    let (port, url) = (i32::from(later.port()), later.url());
+    drop(later);
+    let server = Process::with_config(
+        &midged(),
+        &format!("backend {{ urls: \"{url}\", pubsub: acme, links: false }}"),
+    );
+    // Longer than a server waits for who says nothing.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let mut broker = Process::with_config_on(&stock, port, &cluster(""));
+    let heard = |server: &Process, broker: &Process| {
+        let (mut inside, mut outside) = (Raw::client(server.port()), Raw::client(broker.port()));
+        outside.send(b"SUB acme.> 1\r\n");
+        outside.sync();
+        inside.send(b"SUB back 1\r\n");
+        inside.sync();
+        let until = Instant::now() + BOUND;
+        while settled(&mut outside).is_empty() {
+            assert!(Instant::now() < until, "nothing is shared");
+            inside.send(b"PUB probe 0\r\n\r\n");
+        }
+        while settled(&mut inside).is_empty() {
+            assert!(Instant::now() < until, "nothing comes in");
+            outside.send(b"PUB acme.back 0\r\n\r\n");
+        }
+    };
+    tokio::task::block_in_place(|| heard(&server, &broker));
+    let second =
+        Process::with_config(&stock, &cluster(&format!("\"nats://127.0.0.1:{}\"", broker.route_port())));
+    let deployment = Deployment { urls: vec![url, second.url()], ..Deployment::default() };
+    let bus = ExternalBus::connect(&deployment, &new_key().unwrap()).await.unwrap();
+    let mut messages = bus.subscribe("goes.on", None).await.unwrap();
+    drop(broker);
+    // Whichever of the two it was at: it goes on at the other, with its subscriptions.
+    let goes_on = async {
+        loop {
+            bus.publish(Message::new("goes.on", "")).await.unwrap();
+            if timeout(Duration::from_millis(100), messages.next()).await.is_ok() {
+                return;
+            }
+        }
+    };
+    timeout(BOUND, goes_on).await.unwrap();
+    assert!(bus.flush().await.is_ok());
+    broker = Process::with_config_on(
+        &stock,
+        port,
+        &cluster(&format!("\"nats://127.0.0.1:{}\"", second.route_port())),
+    );
+    tokio::task::block_in_place(|| heard(&server, &broker));
 }

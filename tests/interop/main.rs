@@ -14,6 +14,7 @@ mod credentials;
 mod daemon;
 mod dice;
 mod differential;
+mod forward;
 mod hostile;
 mod leafnode;
 mod mesh;

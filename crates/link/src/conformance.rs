@@ -32,11 +32,23 @@ const MUCH: usize = 1 << 20;
 /// # Panics
 /// They do something that a [`PacketPath`] must not.
 pub async fn check(one: Arc<dyn PacketPath>, other: Arc<dyn PacketPath>, nowhere: &str) {
-    let peer = peer(1).peer_id();
+    check_peers((one, peer(1)), (other, peer(2)), nowhere).await;
+}
+
+/// The same for networks that find peers by their keys: whose ends the two are.
+///
+/// # Panics
+/// As [`check`].
+pub async fn check_peers(
+    (one, key): (Arc<dyn PacketPath>, KeyPair),
+    (other, other_key): (Arc<dyn PacketPath>, KeyPair),
+    nowhere: &str,
+) {
     limits(&*one);
-    let there = find(&one, &other, peer).await;
-    let here = find(&other, &one, peer).await;
-    assert!(one.clone().locate(peer, nowhere.to_owned()).await.is_err(), "'{nowhere}' is an address");
+    let there = find(&one, &other, other_key.peer_id()).await;
+    let here = find(&other, &one, key.peer_id()).await;
+    let lost = one.clone().locate(other_key.peer_id(), nowhere.to_owned()).await;
+    assert!(lost.is_err(), "'{nowhere}' is an address");
     // IPv6 or not, a port that is something, and an address that can be sent to.
     for address in [here, there] {
         assert!(!address.ip().is_unspecified() && address.port() != 0, "{address} cannot be sent to");
@@ -46,7 +58,7 @@ pub async fn check(one: Arc<dyn PacketPath>, other: Arc<dyn PacketPath>, nowhere
     in_one_go(&one, &other, there).await;
     waking(&one, &other, there).await;
     flood(&one, there).await;
-    links(one, other, there).await;
+    links((one, key), (other, other_key), there).await;
 }
 
 fn peer(seed: u8) -> KeyPair {
@@ -148,15 +160,19 @@ async fn flood(one: &Arc<dyn PacketPath>, there: SocketAddr) {
     }
 }
 
-async fn links(one: Arc<dyn PacketPath>, other: Arc<dyn PacketPath>, there: SocketAddr) {
+async fn links(
+    (one, key): (Arc<dyn PacketPath>, KeyPair),
+    (other, other_key): (Arc<dyn PacketPath>, KeyPair),
+    there: SocketAddr,
+) {
     const PROTOCOL: &str = "conformance/1";
     let address = format!("{}://{}", one.scheme(), one.show(there));
     let Ok(address) = address.parse() else { panic!("{address} is no address") };
-    let table = |seed| match LinkTable::new(peer(seed), Arc::new(Anybody), LinkConfig::default()) {
+    let table = |key| match LinkTable::new(key, Arc::new(Anybody), LinkConfig::default()) {
         Ok(table) => table,
         Err(error) => panic!("{error}"),
     };
-    let ((dialler, mut events, _streams), (listener, _events, mut incoming)) = (table(1), table(2));
+    let ((dialler, mut events, _streams), (listener, _events, mut incoming)) = (table(key), table(other_key));
     for (table, path) in [(&dialler, one), (&listener, other)] {
         assert!(table.add_path(path).is_ok(), "an endpoint is made");
     }

@@ -66,6 +66,8 @@ struct Net {
     /// Pairs between which nothing goes.
     cut: HashSet<(u64, u64)>,
     hosts: HashMap<u64, Weak<MemPath>>,
+    /// Who alone can be where, if that is known.
+    owners: HashMap<u64, PeerId>,
     next: u64,
     /// When what was sent from one to another will have left, where the rate is limited.
     busy: HashMap<(u64, u64), Instant>,
@@ -115,6 +117,7 @@ impl MemNetwork {
             special: HashMap::new(),
             cut: HashSet::new(),
             hosts: HashMap::new(),
+            owners: HashMap::new(),
             next: 1,
             busy: HashMap::new(),
             reliable,
@@ -142,6 +145,11 @@ impl MemNetwork {
         net.next = net.next.max(number + 1);
         net.hosts.insert(number, Arc::downgrade(&path));
         path
+    }
+
+    /// Has it known who alone can be at a host.
+    pub fn set_owner(&self, number: u64, owner: PeerId) {
+        self.0.lock().owners.insert(number, owner);
     }
 
     /// Changes what happens to all datagrams for which nothing else is said.
@@ -312,6 +320,10 @@ impl PacketPath for MemPath {
 
     fn local_address(&self) -> SocketAddr {
         address_of(self.number())
+    }
+
+    fn owner(&self, address: SocketAddr) -> Option<PeerId> {
+        self.net.0.lock().owners.get(&number_of(address)?).copied()
     }
 
     fn limits(&self) -> PathLimits {

@@ -284,3 +284,25 @@ async fn one_relayed_link_is_enough() {
     assert_eq!((alice.links_to(&bob), bob.links_to(&alice)), (1, 1));
     assert!(alice.says(&mut bob).await && bob.says(&mut alice).await);
 }
+
+/// What others carry is never used instead of a link that goes straight and answers, though it comes later.
+#[tokio::test(start_paused = true)]
+async fn a_relayed_link_that_comes_second_stays_in_reserve() {
+    for (ours, theirs) in [(0, 1), (1, 0)] {
+        let (straight, relay, keys) = (MemNetwork::new(1), MemNetwork::relayed(2), keys(2));
+        let peer = |key| Peer::with(key, vec![straight.join(), relay.join()], Arc::new(Anybody), config());
+        let (mut alice, mut bob) = (peer(&keys[ours]), peer(&keys[theirs]));
+        relay.cut(alice.places[1].number(), bob.places[1].number(), true);
+        let by_relay = format!("relay://{}", bob.places[1].number()).parse().unwrap();
+        alice.table.want(bob.id(), vec![by_relay, bob.address()]);
+        while !matches!(alice.event().await, LinkEvent::Up(link) if link.scheme() == "mem") {}
+        bob.up().await;
+        relay.cut(alice.places[1].number(), bob.places[1].number(), false);
+        later(20.0).await;
+        assert_eq!((alice.links_to(&bob), bob.links_to(&alice)), (2, 2));
+        for (peer, other) in [(&alice, &bob), (&bob, &alice)] {
+            assert_eq!(peer.table.link(&other.id()).unwrap().scheme(), "mem");
+        }
+        assert!(alice.says(&mut bob).await && bob.says(&mut alice).await);
+    }
+}

@@ -108,3 +108,23 @@ async fn where_there_is_no_network_is_said() {
     let Some(LinkEvent::Unreachable { why, .. }) = events.next().await else { panic!() };
     assert_eq!(why, "no network is set up for xbee: addresses");
 }
+
+/// Where it is known who alone can be at an address, nobody else links from there, though he may link at all.
+#[tokio::test(start_paused = true)]
+async fn an_address_that_is_somebodys_is_nobody_elses() {
+    let (network, keys) = (MemNetwork::new(1), keys(3));
+    let (mut owner, mut other) = (Peer::new(&keys[0], &network), Peer::new(&keys[1], &network));
+    let mut listener = Peer::new(&keys[2], &network);
+    for place in [&owner, &other] {
+        network.set_owner(place.places[0].number(), keys[0].peer_id());
+    }
+    other.want(&listener);
+    let LinkEvent::Unreachable { why, .. } = other.event().await else { panic!("a link") };
+    assert!(why.contains("refuses this peer"), "{why}");
+    let LinkEvent::Refused { peer, .. } = listener.event().await else { panic!("a link") };
+    assert_eq!(peer, Some(keys[1].peer_id()));
+    other.table.forget(&listener.id());
+    owner.want(&listener);
+    owner.up().await;
+    assert!(owner.says(&mut listener).await);
+}
