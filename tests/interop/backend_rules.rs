@@ -1,30 +1,24 @@
-//! What a deployment must let a peer do and no more, who one is there, and what strangers on it can do to peers.
+//! What a deployment must let a peer do and no more, and who one is there.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use async_nats::{Client, HeaderMap, Message};
-use futures_util::StreamExt;
-use midge::backend::rendezvous::{DialRequest, RandomBytes, Terms};
 use midge::backend::{
     BusError, BusEvent, Carrier, Deployment, ExternalBus, Listening, Login, Operation, Permissions, Prefix,
-    proto,
 };
 use midge::bus::Bus;
-use midge::identity::{KeyPair, NkeyKind, PeerId, challenge, pem};
+use midge::identity::{KeyPair, NkeyKind, PeerId, pem};
 use midge::link::{Anybody, LinkConfig, LinkEvent, LinkTable};
 use midge::mesh::new_key;
 use midge_testkit::process::{Folder, Process, nats_servers};
-use prost::Message as _;
 use tokio::time::timeout;
 
+use crate::leafnode::jwt;
 use crate::servers::midged;
 
-const BOUND: Duration = Duration::from_secs(20);
+pub(crate) const BOUND: Duration = Duration::from_secs(20);
 /// Time in which a link that is not to be would have been.
 const NO_LINK: Duration = Duration::from_secs(8);
 
@@ -32,19 +26,19 @@ fn prefix() -> Prefix {
     "acme".parse().unwrap()
 }
 
-fn at(url: &str) -> Deployment {
+pub(crate) fn at(url: &str) -> Deployment {
     Deployment { prefix: prefix(), ..Deployment::at(&[url]) }
 }
 
 /// A peer with a carrier, and what becomes of its links.
-struct Peer {
-    table: LinkTable,
+pub(crate) struct Peer {
+    pub(crate) table: LinkTable,
     events: midge::link::LinkEvents,
     carrier: Arc<Carrier>,
 }
 
 impl Peer {
-    fn new(deployment: &Deployment, key: &KeyPair) -> Self {
+    pub(crate) fn new(deployment: &Deployment, key: &KeyPair) -> Self {
         let (table, events, streams) =
             LinkTable::new(key.clone(), Arc::new(Anybody), LinkConfig::default()).unwrap();
         let carrier = Carrier::start(deployment, key, Listening::To(Arc::new(Anybody))).unwrap();
@@ -54,7 +48,7 @@ impl Peer {
     }
 
     /// Whether there is a link to that peer in the end, or why not: what the link says and what the connection does.
-    async fn reach(&mut self, peer: PeerId) -> Result<(), BTreeSet<String>> {
+    pub(crate) async fn reach(&mut self, peer: PeerId) -> Result<(), BTreeSet<String>> {
         self.table.want(peer, vec!["nats:".parse().unwrap()]);
         let (mut why, mut told) = (BTreeSet::new(), self.carrier.events());
         let linked = async {
@@ -123,7 +117,7 @@ async fn what_is_printed_is_enough() {
 async fn each_permission_that_is_missing_is_named() {
     let stocks = nats_servers();
     for stock in [&stocks[0], &stocks[stocks.len() - 1]] {
-        let tries = (0..7).map(|missing| {
+        let tries = (0..9).map(|missing| {
             let stock = stock.clone();
             async move { without(&stock, missing).await }
         });
@@ -144,6 +138,9 @@ async fn without(stock: &std::path::Path, missing: usize) {
         3 => (dials.subscribe.remove(2).replace('>', ""), true),
         4 => (listens.subscribe.remove(0), false),
         5 => (listens.subscribe.remove(1), false),
+        7 => (listens.publish.remove(1).replace("d.*.*", &format!("d.{from}.")), false),
+        // Only who looks around misses it.
+        8 => (listens.subscribe.remove(3).replace('>', ""), false),
         _ => {
             listens.responses = (0, 1);
             (format!("_INBOX_{from}."), false)
@@ -162,7 +159,13 @@ async fn without(stock: &std::path::Path, missing: usize) {
     let there = Peer::new(&at(&broker.url()), &listener);
     let mut listeners = there.carrier.events();
     let mut here = Peer::new(&at(&broker.url()), &dialer);
-    let why = here.reach(to).await.expect_err("a link without a permission");
+    let reached = here.reach(to).await;
+    assert_eq!(
+        reached.is_ok(),
+        missing == 8,
+        "{missing}: a link without a permission, or none with what it needs"
+    );
+    let why = reached.err().unwrap_or_default();
     let mut said = why.clone();
     if !by_dialer {
         said.clear();
@@ -274,190 +277,6 @@ async fn logins_are_of_every_kind_and_wrong_ones_are_told() {
     drop(folder);
 }
 
-/// What a server that means ill gives a peer to sign, in a CONNECT of the peer; nothing if it hangs up.
-fn signed_for(nonce: &str, key: &KeyPair) -> Option<serde_json::Value> {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("nats://{}", listener.local_addr().unwrap());
-    let nonce = serde_json::to_string(nonce).unwrap();
-    let hears = std::thread::spawn(move || {
-        let (mut socket, _) = listener.accept().unwrap();
-        let info = format!(
-            "INFO {{\"server_id\":\"N\",\"version\":\"2.10.0\",\"headers\":true,\"max_payload\":1048576,\"auth_required\":true,\"nonce\":{nonce}}}\r\n"
-        );
-        socket.write_all(info.as_bytes()).unwrap();
-        let mut line = String::new();
-        let _ = BufReader::new(socket).read_line(&mut line);
-        line.strip_prefix("CONNECT ").map(|json| serde_json::from_str(json).unwrap())
-    });
-    let _carrier = Carrier::start(&at(&url), key, Listening::No).unwrap();
-    hears.join().unwrap()
-}
-
-/// A hostile server gets a signature of a nonce, by the key for logins, and of nothing else; the peer's own key signs nothing.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_peers_key_signs_nothing_for_a_server() {
-    let key = new_key().unwrap();
-    let (own, login) = (key.public(), key.login_key().public());
-    let honest = "abcdefghijklmno";
-    let said = tokio::task::block_in_place(|| signed_for(honest, &key)).expect("a nonce is signed");
-    assert_eq!(said["nkey"], login.nkey(NkeyKind::User).to_string());
-    let signature = said["sig"].as_str().unwrap();
-    assert!(challenge::verify(&login.nkey(NkeyKind::User), honest, signature).is_ok());
-    assert!(challenge::verify(&own.nkey(NkeyKind::User), honest, signature).is_err());
-    assert!(!said.to_string().contains(&own.nkey(NkeyKind::User).to_string()[1..]), "nor is it named");
-    // What would be a certificate's signature, a signed message's, or a question for a link.
-    for dangerous in [
-        "libp2p-tls-handshake:0123456789",
-        "midge link over nats 1: dial",
-        "12345678901234567890",
-        "a b",
-        "\u{0}\u{1}",
-    ] {
-        let said = tokio::task::block_in_place(|| signed_for(dangerous, &key));
-        assert!(said.is_none(), "{dangerous:?} is signed: {said:?}");
-    }
-}
-
-/// Asks as a peer that knows how.
-struct Attacker {
-    client: Client,
-    key: KeyPair,
-    target: PeerId,
-}
-
-impl Attacker {
-    async fn new(url: &str, key: &KeyPair, target: PeerId) -> Self {
-        Self { client: async_nats::connect(url).await.unwrap(), key: key.clone(), target }
-    }
-
-    fn question(&self, prefix: &str, late: Duration) -> Vec<u8> {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap() - late;
-        let mut chance = RandomBytes::new([0; 64]);
-        chance.iter_mut().for_each(|byte| *byte = nkeys_random());
-        let prefix: Prefix = prefix.parse().unwrap();
-        let terms = Terms { key: &self.key, prefix: &prefix, now, max_datagram: 16_000 };
-        DialRequest::new(&terms, self.target, &chance).bytes
-    }
-
-    /// The number that the answer says why with; none if it agrees.
-    async fn ask(&self, question: Vec<u8>) -> Option<String> {
-        let subject = format!("acme.link.{}.dial", self.target);
-        let answer: Message = self.client.request(subject, question.into()).await.unwrap();
-        let code =
-            |headers: &HeaderMap| headers.get("Nats-Service-Error-Code").map(|code| code.as_str().to_owned());
-        answer.headers.as_ref().and_then(code)
-    }
-
-    /// A question that says something else, signed by that key.
-    fn altered(&self, signer: &KeyPair, change: impl FnOnce(&mut proto::Dial)) -> Vec<u8> {
-        let signed = proto::Signed::decode(&self.question("acme", Duration::ZERO)[..]).unwrap();
-        let mut dial = proto::Dial::decode(&signed.body[..]).unwrap();
-        change(&mut dial);
-        let body = dial.encode_to_vec();
-        let signature = signer.sign(&[b"midge link over nats 1: dial\0", &body[..]].concat()).to_vec();
-        proto::Signed { body, signature }.encode_to_vec()
-    }
-}
-
-fn nkeys_random() -> u8 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(0) as u8
-}
-
-/// A question that was overheard, forged, old, or for somebody else is refused and counted; floods of them and of junk
-/// datagrams cost bounded memory, and the link that is there goes on.
-#[tokio::test(flavor = "multi_thread")]
-async fn strangers_gain_nothing() {
-    const FLOOD: usize = 20_000;
-    for stock in nats_servers() {
-        let broker = Process::with_config(&stock, "");
-        let (friend, stranger, key) = (new_key().unwrap(), new_key().unwrap(), new_key().unwrap());
-        let folder = Folder::new("attack");
-        let config = format!(
-            "http: \"127.0.0.1:-1\"\nmesh {{ key: \"{}\", allow: [\"{}\"] }}\nbackend {{ urls: \"{}\", prefix: acme }}",
-            folder.file("peer.key", &pem::private(&key)),
-            friend.peer_id(),
-            broker.url()
-        );
-        let server = Process::with_config(&midged(), &config);
-        server.wait_for_line("connected");
-        let target = key.peer_id();
-        let ear = async_nats::connect(broker.url()).await.unwrap();
-        let mut overheard = ear.subscribe(format!("acme.link.{target}.dial")).await.unwrap();
-        ear.flush().await.unwrap();
-        let mut linked = Peer::new(&at(&broker.url()), &friend);
-        assert_eq!(linked.reach(target).await, Ok(()));
-        let attacker = Attacker::new(&broker.url(), &friend, target).await;
-        let refused = || page(&server)["dials_refused"].as_u64().unwrap();
-        let mut before = refused();
-        // Overheard and said again: another's answer is of no use, and this one gets none.
-        let replayed = timeout(BOUND, overheard.next()).await.unwrap().unwrap().payload.to_vec();
-        let other = Attacker::new(&broker.url(), &stranger, target).await;
-        let hour = Duration::from_secs(3600);
-        let cases: Vec<(&str, Vec<u8>, &str)> = vec![
-            ("replayed", replayed, "409"),
-            ("by a stranger", other.question("acme", Duration::ZERO), "403"),
-            ("an hour old", attacker.question("acme", hour), "408"),
-            ("of another prefix", attacker.question("other", Duration::ZERO), "404"),
-            ("forged", attacker.altered(&stranger, |_| ()), "403"),
-            (
-                "for another",
-                attacker.altered(&friend, |dial| dial.target = stranger.peer_id().to_bytes().to_vec()),
-                "404",
-            ),
-            (
-                "with a key of small order",
-                attacker.altered(&friend, |dial| dial.ephemeral = vec![0; 32]),
-                "400",
-            ),
-            ("of another version", attacker.altered(&friend, |dial| dial.version = 9), "400"),
-            ("junk", b"junk".to_vec(), "400"),
-            ("long", vec![8; 100_000], "400"),
-        ];
-        for (what, question, code) in cases {
-            assert_eq!(attacker.ask(question).await.as_deref(), Some(code), "{what}");
-            before += 1;
-            assert_eq!(refused(), before, "{what} is counted");
-        }
-        // Floods: of questions that claim to be a friend's, of a friend's own, and of datagrams.
-        let memory = server.memory();
-        let forged = attacker.altered(&stranger, |_| ());
-        for _ in 0..FLOOD {
-            attacker.client.publish(format!("acme.link.{target}.dial"), forged.clone().into()).await.unwrap();
-            attacker
-                .client
-                .publish(format!("acme.d.{target}.aaaaaaaaaaaaaaaaaaaaaaaa"), vec![7; 1200].into())
-                .await
-                .unwrap();
-        }
-        for _ in 0..20 {
-            attacker.client.publish(format!("acme.d.{target}.x"), vec![7; 1_000_000].into()).await.unwrap();
-        }
-        let mut busy = 0;
-        for _ in 0..60 {
-            busy += usize::from(
-                attacker.ask(attacker.question("acme", Duration::ZERO)).await.as_deref() == Some("429"),
-            );
-        }
-        assert!(busy > 0, "a peer may ask so often and no more");
-        let counts = page(&server);
-        // Those for which there was no room are not even looked at.
-        for count in ["dropped_packets", "dials_refused"] {
-            assert!(counts[count].as_u64().unwrap() > 1000, "{counts}");
-        }
-        assert!(counts["sessions"].as_u64().unwrap() <= 16, "{counts}");
-        let grown = server.memory().saturating_sub(memory);
-        assert!(grown < 100_000_000, "{grown} bytes");
-        let link = linked.table.link(&target).expect("the link is there");
-        assert!(!link.is_closed() && link.open("nats.io/2/client").await.is_ok());
-    }
-}
-
-/// What the server counts of what goes through the deployment.
-fn page(server: &Process) -> serde_json::Value {
-    crate::mesh::page(server, "/linkz")["backend"].clone()
-}
-
 /// Peers in two accounts that export to each other what links need, and no more.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_accounts_are_joined_by_exports_and_imports() {
@@ -480,7 +299,92 @@ async fn two_accounts_are_joined_by_exports_and_imports() {
             account("OTHER", "ONE", &other, &one)
         );
         let broker = Process::with_config(&stock, &config);
-        let (there, mut here) = (Peer::new(&at(&broker.url()), &other), Peer::new(&at(&broker.url()), &one));
+        let (mut there, mut here) =
+            (Peer::new(&at(&broker.url()), &other), Peer::new(&at(&broker.url()), &one));
         assert_eq!(here.reach(there.table.peer()).await, Ok(()));
+        here.table.close().await;
+        drop(here);
+        // And the other way round.
+        let here = Peer::new(&at(&broker.url()), &one);
+        assert_eq!(there.reach(here.table.peer()).await, Ok(()));
+        // Not without what carries the answers' datagrams.
+        let less = config.replacen(
+            &format!(", {{ stream: \"acme.d.{}.>\", accounts: [OTHER] }}", other.peer_id()),
+            "",
+            1,
+        );
+        assert_ne!(less, config);
+        let less = less.replacen(
+            &format!(", {{ stream: {{ account: ONE, subject: \"acme.d.{}.>\" }} }}", other.peer_id()),
+            "",
+            1,
+        );
+        let broker = Process::with_config(&stock, &less);
+        let (there, mut here) = (Peer::new(&at(&broker.url()), &other), Peer::new(&at(&broker.url()), &one));
+        assert!(here.reach(there.table.peer()).await.is_err());
+    }
+}
+
+/// midged by its flags alone, over WebSocket, with credentials whose permissions are those that are printed for nsc.
+#[test]
+fn midged_is_told_by_flags() {
+    for stock in nats_servers() {
+        let [operator, account] = [nkeys::KeyPair::new_operator(), nkeys::KeyPair::new_account()];
+        let limits = r#""subs":-1,"data":-1,"payload":-1"#;
+        let operator_jwt = jwt(&operator, &operator, r#"{"type":"operator","version":2}"#);
+        let account_jwt = jwt(
+            &operator,
+            &account,
+            &format!(
+                r#"{{"limits":{{{limits},"imports":-1,"exports":-1,"wildcards":true,"conn":-1,"leaf":-1}},"type":"account","version":2}}"#
+            ),
+        );
+        let broker = Process::with_config(
+            &stock,
+            &format!(
+                "operator: {operator_jwt}\nresolver: MEMORY\nresolver_preload {{ {}: {account_jwt} }}\nwebsocket {{ listen: \"127.0.0.1:-1\", no_tls: true }}",
+                account.public_key()
+            ),
+        );
+        let folder = Folder::new("flags");
+        let url = format!("ws://127.0.0.1:{}", broker.websocket_port().unwrap());
+        let keys = [new_key().unwrap(), new_key().unwrap()];
+        let servers: Vec<Process> = (0..2)
+            .map(|at| {
+                let (key, peer) = (&keys[at], &keys[1 - at]);
+                let user = nkeys::KeyPair::new_user();
+                // What nsc makes of the line that is printed.
+                let may = Permissions::of(&key.peer_id(), &prefix(), None);
+                let list = |subjects: &[String]| serde_json::to_string(subjects).unwrap();
+                let claims = format!(
+                    r#"{{"pub":{{"allow":{}}},"sub":{{"allow":{}}},"resp":{{"max":{},"ttl":{}000000000}},{limits},"type":"user","version":2}}"#,
+                    list(&may.publish),
+                    list(&may.subscribe),
+                    may.responses.0,
+                    may.responses.1
+                );
+                let creds = format!(
+                    "-----BEGIN NATS USER JWT-----\n{}\n------END NATS USER JWT------\n\n-----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n",
+                    jwt(&account, &user, &claims),
+                    user.seed().unwrap()
+                );
+                let creds = folder.file(&format!("{at}.creds"), &creds);
+                let key = folder.file(&format!("{at}.key"), &pem::private(key));
+                let peer = format!("{}@nats:", peer.peer_id());
+                let arguments =
+                    ["--via", &url, "--creds", &creds, "--via-prefix", "acme", "--key", &key, "--peer", &peer];
+                Process::start(&midged(), &arguments)
+            })
+            .collect();
+        for (server, peer) in servers.iter().zip(keys.iter().rev()) {
+            server.wait_for_line(&format!("Link up: peer {} at nats:", peer.peer_id()));
+        }
+        // A file that is not there is told at once.
+        let output = Command::new(midged())
+            .args(["-p", "-1", "--via", &url, "--creds", "/no/such.creds"])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains("/no/such.creds"), "{said}");
     }
 }

@@ -370,7 +370,7 @@ fn pairs(stock: &Path, with: impl Fn(&Path, &Path)) {
 }
 
 /// A JWT of version 2 (nats-io/jwt): claims that `by` signs.
-fn jwt(by: &KeyPair, of: &KeyPair, nats: &str) -> String {
+pub(crate) fn jwt(by: &KeyPair, of: &KeyPair, nats: &str) -> String {
     let header = r#"{"typ":"JWT","alg":"ed25519-nkey"}"#;
     let claims = format!(
         r#"{{"jti":"X","iat":1700000000,"iss":"{}","name":"n","sub":"{}","nats":{nats}}}"#,

@@ -3,6 +3,7 @@
 
 mod access;
 mod backend;
+mod backend_attacks;
 mod backend_bus;
 mod backend_rules;
 mod bad_input;
