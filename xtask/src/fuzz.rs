@@ -9,11 +9,12 @@ use std::path::PathBuf;
 use crate::sh::{self, Outcome, cargo, cmd, root};
 
 /// Crates with targets, and the targets.
-const TARGETS: [(&str, &[&str]); 6] = [
+const TARGETS: [(&str, &[&str]); 7] = [
     ("wire", &["client", "server", "route", "leaf", "connect", "subject"]),
     ("conf", &["conf"]),
     ("identity", &["nkey", "keys", "signed"]),
     ("link", &["peer-certificate", "establish"]),
+    ("backend", &["dial", "accept"]),
     ("router", &["session", "servers"]),
     ("server", &["websocket", "upgrade", "certificate", "compression"]),
 ];
