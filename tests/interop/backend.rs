@@ -55,11 +55,15 @@ fn through(url: &str, key: &Key, peer: &Key, more: &str) -> Process {
     Process::with_config(&midged(), &config)
 }
 
-/// A server on a port that nobody is given who asks for any that is free, so that it can come back there.
-pub(crate) fn with_port(stock: &Path) -> Process {
+/// A port that nobody has just now, nor is given who asks for any that is free.
+pub(crate) fn free_port() -> u16 {
     let first = 14_000 + (std::process::id() % 4_000) as u16 * 2;
-    let free = (first..20_000).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
-    Process::with_config_on(stock, free.unwrap().into(), "")
+    (first..20_000).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
+}
+
+/// A server that can come back where it was.
+pub(crate) fn with_port(stock: &Path) -> Process {
+    Process::with_config_on(stock, free_port().into(), "")
 }
 
 fn oldest_and_newest() -> [PathBuf; 2] {

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 
 use midge_testkit::process::{Process, nats_servers};
 
-use crate::backend::Key;
+use crate::backend::{Key, free_port};
 use crate::servers::midged;
 
 /// A command of midge that goes on, and the lines that it prints.
@@ -113,4 +113,22 @@ fn a_page_is_forwarded() {
     let output = std::process::Command::new(midge).args(arguments).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains("not allowed to link"), "{said}");
+}
+
+/// What the script in the documentation does, with a stock server.
+#[test]
+fn two_peers_through_a_stock_server() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    for stock in nats_servers() {
+        let port = free_port().to_string();
+        let mut script = std::process::Command::new(root.join("docs/examples/through-nats.sh"));
+        script.arg(&stock).arg(midged().parent().unwrap()).current_dir(root).env("BROKER_PORT", port);
+        let output = script.output().unwrap();
+        let (said, complained) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{said}\n{complained}");
+        for line in ["linked: ", "answered: 5", "refused: 12D3Koo", "forwarded: <h1>", "all is well"] {
+            assert!(said.contains(line), "{line}: {said}");
+        }
+    }
 }

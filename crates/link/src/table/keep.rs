@@ -67,7 +67,8 @@ pub(super) async fn keep(table: Arc<Table>, peer: PeerId, address: Address, mut 
 
 /// Dials all that the address stands for, until one is the peer.
 async fn dial(table: &Arc<Table>, peer: PeerId, address: &Address) -> Result<Link, DialError> {
-    let failed = |why: String| DialError::Address { address: address.to_string(), why };
+    let shown = address.to_string();
+    let failed = |why: String| DialError::Address { address: shown.trim_end_matches(':').to_owned(), why };
     let mut last = DialError::NoPath(address.scheme().to_owned());
     for endpoint in table.endpoints(address.scheme()) {
         let found = endpoint.path().clone().locate(peer, address.rest().to_owned());

@@ -138,9 +138,13 @@ impl House {
 
     /// A leafnode that has come, or a hub that was dialled, with which that account is shared.
     pub(crate) fn leaf(&self, dial: Option<(LeafDial, &str)>) -> Peer<Leaf> {
+        self.leaf_by(dial, Entrance::default())
+    }
+
+    /// The same, by a way in of its own kind.
+    pub(crate) fn leaf_by(&self, dial: Option<(LeafDial, &str)>, entrance: Entrance) -> Peer<Leaf> {
         let screen = Screen::new();
-        let entrance =
-            Entrance { asks: dial.is_none(), timeout: Duration::from_secs(2), ..Entrance::default() };
+        let entrance = Entrance { asks: dial.is_none(), timeout: Duration::from_secs(2), ..entrance };
         let nonce = if dial.is_none() { "nonce".to_owned() } else { String::new() };
         let arrival = Arrival { entrance: Some(Arc::new(entrance)), nonce, ..Arrival::from("10.0.0.8:8") };
         let dial = dial.map(|(dial, account)| (dial, self.router.add_account(account)));

@@ -476,3 +476,24 @@ fn an_isolated_leafnode_hears_of_no_other() {
     let _client = house.peer("SUB b 1\r\n");
     assert_eq!(house.told(&isolated), "LS+ b\r\n");
 }
+
+/// What comes by a way where groups are apart is for a member of each group that is listed, or for those who are in none; what
+/// comes by any other is for both.
+#[test]
+fn groups_apart_get_what_is_theirs_and_nobody_else_does() {
+    for (groups_apart, with_queue) in [(true, ""), (false, "MSG work 1 1\r\nd\r\n")] {
+        let house = hub();
+        let client = house.peer("SUB work 1\r\nSUB work g 2\r\n");
+        let mut bridge = house.leaf_by(None, midge_router::Entrance { groups_apart, ..Default::default() });
+        let hello = "CONNECT {\"server_id\":\"B\",\"name\":\"b\",\"headers\":true,\"is_hub\":true}\r\n";
+        assert_eq!(house.offer(&mut bridge, hello.as_bytes()).next, Next::Verdict);
+        let grant = Grant::of(house.router.global_account());
+        house.tick(|tick| bridge.session.handle_verdict(Verdict::Welcome(grant.into()), tick));
+        house.told(&bridge);
+        house.say(&mut bridge, "LMSG work 1\r\nc\r\n");
+        assert_eq!(client.heard(), "MSG work 1 1\r\nc\r\n");
+        house.say(&mut bridge, "LMSG work | g 1\r\nd\r\n");
+        assert_eq!(client.heard(), format!("{with_queue}MSG work 2 1\r\nd\r\n"));
+        drop(client);
+    }
+}
