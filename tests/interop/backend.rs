@@ -270,7 +270,7 @@ impl Pair {
 }
 
 const BOUND: Duration = Duration::from_secs(60);
-/// For how long a server is away that comes back.
+/// How long a server is away that comes back.
 const AWAY: Duration = Duration::from_secs(3);
 const MUCH: usize = 100_000_000;
 
@@ -584,8 +584,7 @@ async fn slow_readers_do_not_cost_the_connection() {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
         for stream in &mut all {
-            let mut got = 0;
-            let mut block = vec![0; 256 * 1024];
+            let (mut got, mut block) = (0, vec![0; 256 * 1024]);
             while got < EACH {
                 got += timeout(BOUND, stream.read(&mut block)).await.unwrap().unwrap();
             }

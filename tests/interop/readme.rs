@@ -57,3 +57,13 @@ fn joining_a_cluster() {
     subscribe(&mut here, &mut there, "one", "1");
     subscribe(&mut there, &mut here, "two", "1");
 }
+
+/// The configuration that the chapter on deployments shows is one.
+#[test]
+fn the_block_of_a_deployment() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/backend.md")).unwrap();
+    let folder = midge_testkit::process::Folder::new("backend-doc");
+    let path = folder.file("backend.conf", block(&text, "conf"));
+    let output = Command::new(program("MIDGED")).args(["-t", "-c", &path]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}

@@ -3,6 +3,8 @@
 //! A peer holds one subscription, `P.d.<self>.*`, for all its sessions; the last token tells them apart. Who may send to it
 //! is decided by the rendezvous, before any datagram; the link's own encryption does the rest.
 
+mod service;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::io::IoSliceMut;
@@ -13,12 +15,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
-use async_nats::client::{PublishErrorKind, RequestErrorKind};
-use async_nats::service::error::Error as ServiceError;
-use async_nats::service::{NATS_SERVICE_ERROR, Service, ServiceExt};
-use async_nats::{Client, Request, Subject, Subscriber};
+use async_nats::client::RequestErrorKind;
+use async_nats::service::NATS_SERVICE_ERROR;
+use async_nats::{Request, Subject, Subscriber};
 use bytes::Bytes;
-use futures_util::{FutureExt, Stream, StreamExt};
+use futures_util::Stream;
 use midge_identity::{KeyPair, PeerId};
 use midge_link::{Admission, Boxed, LocateError, Outgoing, PacketPath, PathLimits, Received, Sent};
 use parking_lot::Mutex;
@@ -30,19 +31,16 @@ use zeroize::Zeroizing;
 
 use crate::bus::BusEvents;
 use crate::error::{BackendError, Operation, in_a_line};
-use crate::nats::{Attempt, Connection, Deployment, Purpose};
+use crate::nats::{Connection, Deployment, Purpose};
 use crate::prefix::Prefix;
-use crate::rendezvous::{DialGuard, DialRequest, RandomBytes, RendezvousError, Session, Terms, Token, WAIT};
+use crate::rendezvous::{DialRequest, RandomBytes, RendezvousError, Session, Terms, Token, WAIT};
 
 /// What addresses of this network begin with.
 pub const SCHEME: &str = "nats";
 /// The micro service that peers find each other by.
 pub const SERVICE: &str = "midge-link";
-const SERVICE_VERSION: &str = "1.0.0";
 /// Most bytes of a datagram: more makes links no faster, and holds up what else goes over the same connection.
 const MAX_DATAGRAM: u16 = 16_000;
-/// Bytes that a message must be able to have, so that there can be links at all: what QUIC needs.
-const LEAST_PAYLOAD: usize = 1200;
 /// Bytes that all links together may have on their way to this peer. A server ends a connection for which more waits than
 /// it is set to keep: 64 MiB, if nothing else is said.
 const WINDOW: u32 = 32 * 1024 * 1024;
@@ -57,8 +55,6 @@ const MOST_SESSIONS: usize = 1024;
 const MOST_OF_ONE: usize = 16;
 /// Time in which a peer must have answered.
 const ANSWER: Duration = Duration::from_secs(2);
-/// Time before another client takes the place of one that has ended.
-const AGAIN: Duration = Duration::from_millis(250);
 /// How often sessions are looked through.
 const SWEEP: Duration = Duration::from_secs(5);
 /// What is added for those who see a link's end late.
@@ -179,7 +175,7 @@ impl Carrier {
             ended: Notify::new(),
         });
         let (out, waiting) = mpsc::channel(OUTGOING);
-        let running = run(inner.clone(), attempt, waiting, listening);
+        let running = service::run(inner.clone(), attempt, waiting, listening);
         let tasks =
             vec![tokio::spawn(running).abort_handle(), tokio::spawn(sweep(inner.clone())).abort_handle()];
         Ok(Arc::new(Self { inner, connection, out, tasks }))
@@ -330,132 +326,6 @@ impl Inner {
             state.by_token.remove(&entry.token);
         }
     }
-
-    /// Answers a question of a peer: what to say, and why not if it is not agreed to.
-    fn answer(
-        &self,
-        guard: &mut DialGuard,
-        question: &[u8],
-        admission: &dyn Admission,
-    ) -> (Result<Bytes, ServiceError>, Option<RendezvousError>) {
-        let terms = self.terms();
-        let unsigned = |why: RendezvousError| {
-            let error = ServiceError { status: why.told(), code: why.code().into() };
-            (Err(error), Some(why))
-        };
-        let asked = match guard.look(&terms, question, |peer| admission.admits(peer)) {
-            Ok(asked) => asked,
-            Err(why) => return unsigned(why),
-        };
-        let Some(random) = random_bytes() else { return unsigned(RendezvousError::Busy(WAIT)) };
-        let (answer, session) = match asked.accept(&terms, &random) {
-            Ok(accepted) => accepted,
-            Err(why) => return unsigned(why),
-        };
-        match self.enter(&session, false) {
-            Ok(_) => (Ok(answer.into()), None),
-            Err(why) => (Ok(asked.reject(&terms, &why).into()), Some(why)),
-        }
-    }
-}
-
-/// Connects, listens, and sends what waits; anew when the client has ended, for whatever reason.
-async fn run(
-    inner: Arc<Inner>,
-    attempt: Attempt,
-    mut waiting: mpsc::Receiver<(Subject, Bytes)>,
-    listening: Listening,
-) {
-    loop {
-        let client = attempt.connect().await;
-        if client.max_payload() < LEAST_PAYLOAD {
-            let most = client.max_payload();
-            tracing::warn!(
-                "The NATS server takes messages of {most} bytes at most, and links need {LEAST_PAYLOAD}"
-            );
-        }
-        if let Ok(incoming) = client.subscribe(inner.prefix.join(&format!("d.{}.*", inner.us))).await {
-            inner.receive(incoming);
-            tokio::select! {
-                () = send(&inner, &client, &mut waiting) => {}
-                () = offer(&inner, &client, &listening) => {}
-                () = inner.ended.notified() => {}
-            }
-        }
-        tracing::warn!("The connection to the NATS deployment has ended, and is made anew");
-        sleep(AGAIN).await;
-    }
-}
-
-/// Sends what waits until the client has ended.
-async fn send(inner: &Inner, client: &Client, waiting: &mut mpsc::Receiver<(Subject, Bytes)>) {
-    while let Some((subject, datagram)) = waiting.recv().await {
-        inner.room.notify_waiters();
-        // Too long for this server: a loss, by which QUIC finds out what is not.
-        if let Err(why) = client.publish(subject, datagram).await
-            && why.kind() == PublishErrorKind::Send
-        {
-            return;
-        }
-    }
-}
-
-/// Offers links to those who may, until the client has ended.
-async fn offer(inner: &Arc<Inner>, client: &Client, listening: &Listening) {
-    match listening {
-        Listening::To(admission) => {
-            if let Err(why) = listen(inner, client, &**admission).await {
-                tracing::warn!("Links through NATS are not offered: {why}");
-            }
-        }
-        Listening::No => std::future::pending().await,
-    }
-}
-
-/// A micro service, which does not end by being forgotten.
-struct Offered(Option<Service>);
-
-impl Drop for Offered {
-    fn drop(&mut self) {
-        if let Some(service) = self.0.take() {
-            // It waits for nothing.
-            let _ = service.stop().now_or_never();
-        }
-    }
-}
-
-/// Is the micro service that peers ask for sessions.
-async fn listen(
-    inner: &Arc<Inner>,
-    client: &Client,
-    admission: &dyn Admission,
-) -> Result<(), async_nats::Error> {
-    let metadata =
-        [("peer".to_owned(), inner.us.to_string()), ("prefix".to_owned(), inner.prefix.to_string())];
-    let service = client
-        .service_builder()
-        .description("Links to a midge peer")
-        .metadata(metadata.into_iter().collect())
-        .start(SERVICE, SERVICE_VERSION)
-        .await?;
-    let subject = inner.prefix.join(&format!("link.{}.dial", inner.us));
-    let mut questions = service.endpoint_builder().name("dial").add(subject).await?;
-    let _offered = Offered(Some(service));
-    let mut guard = DialGuard::default();
-    while let Some(question) = questions.next().await {
-        let (answer, refused) = inner.answer(&mut guard, &question.message.payload, admission);
-        let count = if refused.is_none() { &inner.counts.accepted } else { &inner.counts.refused };
-        count.fetch_add(1, Ordering::Relaxed);
-        if let Some(why) = refused {
-            tracing::debug!("A dial is refused: {why}");
-        }
-        if question.message.reply.is_some()
-            && let Err(why) = question.respond(answer).await
-        {
-            tracing::debug!("A dial is not answered: {why}");
-        }
-    }
-    Ok(())
 }
 
 /// Forgets sessions that nothing came of.
