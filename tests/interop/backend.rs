@@ -18,7 +18,6 @@ use midge::options::Options;
 use midge_testkit::process::{Folder, Process, nats_servers};
 use midge_testkit::raw::{Frame, Raw};
 use parking_lot::Mutex;
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -71,10 +70,6 @@ fn oldest_and_newest() -> [PathBuf; 2] {
     [all[0].clone(), all[all.len() - 1].clone()]
 }
 
-fn links(server: &Process) -> Value {
-    page(server, "/linkz")
-}
-
 /// The time of a line of the log, in seconds of the day.
 fn clock(line: &str) -> f64 {
     let time = line.split_whitespace().nth(2).unwrap();
@@ -98,7 +93,7 @@ fn a_stock_server_carries_links() {
         let at = |part: &str| clock(log.iter().find(|line| line.contains(part)).unwrap());
         let took = at("Link up") - at("connected");
         assert!(took < 1.0, "{took} s: {log:#?}");
-        let linkz = links(&first);
+        let linkz = page(&first, "/linkz");
         assert_eq!(linkz["num_links"], 1, "{linkz}");
         let row = &linkz["links"][0];
         assert_eq!((row["via"].as_str(), row["address"].as_str()), (Some("nats"), Some("nats:")), "{linkz}");
@@ -217,21 +212,23 @@ impl Tap {
 /// Whoever runs the server sees who talks to whom, and nothing of what is said: neither subjects of the mesh nor payloads.
 #[test]
 fn whoever_carries_a_link_reads_nothing() {
-    let broker = Process::with_config(&nats_servers()[0], "");
-    let (one, other) = (Key::new(), Key::new());
-    let tap = Tap::before(&broker);
-    let first = through(&tap.url(), &one, &other, "");
-    let second = through(&tap.url(), &other, &one, "");
-    let (mut here, mut there) = (Raw::client(first.port()), Raw::client(second.port()));
-    second.wait_for_line("Link up");
-    subscribe(&mut there, &mut here, "secret_subject.*", "1");
-    here.send(b"PUB secret_subject.x 14\r\nsecret_payload\r\n");
-    assert_eq!(there.expect_message(), b"secret_payload");
-    let seen = tap.seen.lock();
-    let has = |text: &str| seen.windows(text.len()).any(|window| window == text.as_bytes());
-    assert!(has(&format!("midge.d.{}.", one.id())), "datagrams go through the tap");
-    for secret in ["secret_subject", "secret_payload", "RS+ $G ", "RMSG $G ", "nats.io/2/router"] {
-        assert!(!has(secret), "{secret} is read");
+    for stock in oldest_and_newest() {
+        let broker = Process::with_config(&stock, "");
+        let (one, other) = (Key::new(), Key::new());
+        let tap = Tap::before(&broker);
+        let first = through(&tap.url(), &one, &other, "");
+        let second = through(&tap.url(), &other, &one, "");
+        let (mut here, mut there) = (Raw::client(first.port()), Raw::client(second.port()));
+        second.wait_for_line("Link up");
+        subscribe(&mut there, &mut here, "secret_subject.*", "1");
+        here.send(b"PUB secret_subject.x 14\r\nsecret_payload\r\n");
+        assert_eq!(there.expect_message(), b"secret_payload");
+        let seen = tap.seen.lock();
+        let has = |text: &str| seen.windows(text.len()).any(|window| window == text.as_bytes());
+        assert!(has(&format!("midge.d.{}.", one.id())), "datagrams go through the tap");
+        for secret in ["secret_subject", "secret_payload", "RS+ $G ", "RMSG $G ", "nats.io/2/router"] {
+            assert!(!has(secret), "{secret} is read");
+        }
     }
 }
 
@@ -376,50 +373,51 @@ fn messages_survive_the_servers_death() {
 /// Killed for good, the link goes down and everybody can see why; when the server comes back, so does the link.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_goes_down_with_its_server_and_comes_back() {
-    let stock = nats_servers().pop().unwrap();
-    let broker = with_port(&stock);
-    let port = i32::from(broker.port());
-    let config = LinkConfig {
-        idle_timeout: Duration::from_secs(2),
-        keep_alive: Duration::from_millis(500),
-        ..LinkConfig::default()
-    };
-    let mut pair = Pair::new(&broker.url(), &config);
-    pair.up().await;
-    assert_eq!(pair.carriers.each_ref().map(|carrier| carrier.away()), [None, None]);
-    drop(broker);
-    for events in &mut pair.events {
-        let down = async {
+    for stock in oldest_and_newest() {
+        let broker = with_port(&stock);
+        let port = i32::from(broker.port());
+        let config = LinkConfig {
+            idle_timeout: Duration::from_secs(2),
+            keep_alive: Duration::from_millis(500),
+            ..LinkConfig::default()
+        };
+        let mut pair = Pair::new(&broker.url(), &config);
+        pair.up().await;
+        assert_eq!(pair.carriers.each_ref().map(|carrier| carrier.away()), [None, None]);
+        drop(broker);
+        for events in &mut pair.events {
+            let down = async {
+                loop {
+                    match events.next().await.unwrap() {
+                        LinkEvent::Down { why, .. } => return why,
+                        LinkEvent::Up(_) | LinkEvent::Unreachable { .. } => {}
+                        other => panic!("{other:?}"),
+                    }
+                }
+            };
+            assert_eq!(timeout(BOUND, down).await.unwrap(), Ended::Silent);
+        }
+        let unreachable = async {
             loop {
-                match events.next().await.unwrap() {
-                    LinkEvent::Down { why, .. } => return why,
-                    LinkEvent::Up(_) | LinkEvent::Unreachable { .. } => {}
-                    other => panic!("{other:?}"),
+                if let LinkEvent::Unreachable { why, .. } = pair.events[0].next().await.unwrap() {
+                    return why;
                 }
             }
         };
-        assert_eq!(timeout(BOUND, down).await.unwrap(), Ended::Silent);
-    }
-    let unreachable = async {
-        loop {
-            if let LinkEvent::Unreachable { why, .. } = pair.events[0].next().await.unwrap() {
-                return why;
+        let why = timeout(BOUND, unreachable).await.unwrap();
+        assert!(why.contains(&format!("nats://127.0.0.1:{port}: ")), "{why}");
+        assert!(pair.carriers.iter().all(|carrier| carrier.away().is_some()));
+        let forgotten = async {
+            // The last datagrams have a moment.
+            while pair.carriers.iter().any(|carrier| carrier.stats().sessions > 0) {
+                tokio::task::yield_now().await;
             }
-        }
-    };
-    let why = timeout(BOUND, unreachable).await.unwrap();
-    assert!(why.contains(&format!("nats://127.0.0.1:{port}: ")), "{why}");
-    assert!(pair.carriers.iter().all(|carrier| carrier.away().is_some()));
-    let forgotten = async {
-        // The last datagrams have a moment.
-        while pair.carriers.iter().any(|carrier| carrier.stats().sessions > 0) {
-            tokio::task::yield_now().await;
-        }
-    };
-    assert!(timeout(BOUND, forgotten).await.is_ok(), "sessions are left");
-    let _broker = Process::with_config_on(&stock, port, "");
-    pair.up().await;
-    assert_eq!(pair.carriers.each_ref().map(|carrier| carrier.away()), [None, None]);
+        };
+        assert!(timeout(BOUND, forgotten).await.is_ok(), "sessions are left");
+        let _broker = Process::with_config_on(&stock, port, "");
+        pair.up().await;
+        assert_eq!(pair.carriers.each_ref().map(|carrier| carrier.away()), [None, None]);
+    }
 }
 
 /// What peers are there is seen by any client that knows NATS's micro services.
@@ -433,7 +431,7 @@ fn peers_are_discovered_as_services() {
         let mut client = Raw::client(broker.port());
         wait_for_interest(&mut client, &format!("midge.link.{}.dial", one.id()));
         client.send(b"SUB found 1\r\nPUB $SRV.INFO.midge-link found 0\r\n\r\n");
-        let info: Value = serde_json::from_slice(&client.expect_message()).unwrap();
+        let info: serde_json::Value = serde_json::from_slice(&client.expect_message()).unwrap();
         assert_eq!((info["name"].as_str(), info["version"].as_str()), (Some("midge-link"), Some("1.0.0")));
         assert_eq!(info["metadata"]["peer"], one.id().as_str());
         assert_eq!(info["metadata"]["prefix"], "midge");

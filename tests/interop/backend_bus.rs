@@ -221,7 +221,7 @@ async fn a_program_does_not_know_what_carries_its_messages() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deployment_is_reached_in_every_way() {
     let (authority, stranger) = (Authority::new(), Authority::new());
-    let identity = authority.server("server");
+    let (identity, client) = (authority.server("server"), authority.client("client", "midge", &[]));
     let tls = format!("tls {{ cert_file: \"{}\", key_file: \"{}\" }}", identity.certificate, identity.key);
     let trusting = TlsFiles { ca: Some(authority.file().into()), ..TlsFiles::default() };
     for stock in nats_servers() {
@@ -243,6 +243,19 @@ async fn a_deployment_is_reached_in_every_way() {
             let mut heard = bus.subscribe("a", None).await.unwrap();
             bus.publish(Message::new("a", "hello")).await.unwrap();
             assert_eq!(timeout(BOUND, heard.next()).await.unwrap().unwrap().payload, "hello", "{urls:?}");
+        }
+        // One who must show a certificate of his own.
+        let verifying =
+            tls.replace("tls {", &format!("tls {{ verify: true, ca_file: \"{}\",", authority.file()));
+        let verifying = Process::with_config(&stock, &verifying);
+        let shown = TlsFiles {
+            certificate: Some(client.certificate.clone().into()),
+            key: Some(client.key.clone().into()),
+            ..trusting.clone()
+        };
+        for (files, fits) in [(shown, true), (trusting.clone(), false)] {
+            let deployment = Deployment { tls: files, ..Deployment::at(&[&at("tls", verifying.port())]) };
+            assert_eq!(ExternalBus::connect(&deployment, &new_key().unwrap()).await.is_ok(), fits);
         }
         let unknown = Deployment {
             tls: TlsFiles { ca: Some(stranger.file().into()), ..TlsFiles::default() },

@@ -20,7 +20,8 @@ use crate::error::{BusError, Refusal};
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, BusError>> + Send + 'a>>;
 
 /// Publishing and subscribing. What is published by one bus on a subject comes to the subscriptions on it of all buses that
-/// are connected, its own among them, in the order in which it was published there.
+/// are connected, its own among them, in the order in which it was published there. A subscription whose messages are not
+/// taken in time loses some of them, or ends; that is told by [`BusEvent::SlowConsumer`].
 pub trait Bus: fmt::Debug + Send + Sync + 'static {
     /// Publishes. Done when the message is on its way; whether anybody hears it is not said.
     fn publish(&self, message: Message) -> Pending<'_, ()>;

@@ -2,7 +2,7 @@
 
 use midge::Node;
 use midge::backend::conformance;
-use midge::bus::EmbeddedBus;
+use midge::bus::{BusEvent, EmbeddedBus, Message};
 use midge::link::mem::MemNetwork;
 use midge::mesh::new_key;
 use midge::options::Options;
@@ -33,4 +33,20 @@ async fn routers_with_a_link_between_them_are_buses_that_meet() {
         .start()
         .unwrap();
     conformance::check(alice.bus().clone(), bob.bus().clone()).await;
+}
+
+/// Whoever does not take messages in time is told that, by the bus of a router, too.
+#[tokio::test]
+async fn a_slow_subscriber_is_told() {
+    let mut options = Options::default();
+    options.limits.max_pending = 100_000;
+    options.limits.max_payload = 10_000;
+    let node = Node::builder().embedded(options).start().unwrap();
+    let mut events = node.bus().events();
+    let mut slow = node.bus().subscribe("a", None).await.unwrap();
+    for _ in 0..20 {
+        node.bus().publish(Message::new("a", vec![0; 9_000])).await.unwrap();
+    }
+    while slow.next().await.is_some() {}
+    assert_eq!(events.next().await, Some(BusEvent::SlowConsumer));
 }

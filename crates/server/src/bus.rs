@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::stream;
 use midge_backend::BusError;
 use midge_backend::bus::{Bus, BusEvent, BusEvents, Message, Messages, Pending};
+use midge_router::CloseReason;
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
@@ -52,15 +53,20 @@ impl EmbeddedBus {
         subscribers.retain(|(known, _)| known.strong_count() > 0);
         subscribers.push((Arc::downgrade(&inside), sid));
         drop(subscribers);
-        let ended = self.ended.clone();
-        Ok(Messages::new(stream::unfold((inside, ended), async |(inside, ended)| {
+        let (ended, events) = (self.ended.clone(), self.events.clone());
+        Ok(Messages::new(stream::unfold((inside, ended, events), async |(inside, ended, events)| {
             loop {
                 // Looked at first: what has come before the end is still taken.
-                let over = ended.load(Ordering::Acquire) || inside.closed().is_some();
+                let closed = inside.closed();
+                let over = ended.load(Ordering::Acquire) || closed.is_some();
                 if let Some(message) = inside.take() {
-                    return Some((shown(&message), (inside, ended)));
+                    return Some((shown(&message), (inside, ended, events)));
                 }
                 if over {
+                    if closed.is_some_and(CloseReason::is_slow_consumer) {
+                        // Nobody may listen.
+                        let _ = events.send(BusEvent::SlowConsumer);
+                    }
                     return None;
                 }
                 inside.arrival().await;
