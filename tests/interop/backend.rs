@@ -56,7 +56,7 @@ fn through(url: &str, key: &Key, peer: &Key, more: &str) -> Process {
 
 /// A port that nobody has just now, nor is given who asks for any that is free.
 pub(crate) fn free_port() -> u16 {
-    let first = 14_000 + (std::process::id() % 4_000) as u16 * 2;
+    let first = 14_000 + (std::process::id() % 2_500) as u16 * 2;
     (first..20_000).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
