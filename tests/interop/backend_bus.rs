@@ -13,8 +13,8 @@ use midge_testkit::raw::{Frame, Raw};
 use midge_testkit::tls::Authority;
 use tokio::time::timeout;
 
-use crate::backend::{Key, with_port};
-use crate::servers::{CONVERGES, message, midged, settled, wait_for_interest};
+use crate::backend::Key;
+use crate::servers::{CONVERGES, message, midged, settled, wait_for_interest, with_port};
 
 const BOUND: Duration = Duration::from_secs(60);
 

@@ -5,8 +5,8 @@ use std::net::{TcpListener, TcpStream};
 
 use midge_testkit::process::{Process, nats_servers};
 
-use crate::backend::{Key, free_port};
-use crate::servers::midged;
+use crate::backend::Key;
+use crate::servers::{free_port, midged};
 
 /// A command of midge that goes on, and the lines that it prints.
 struct Command {

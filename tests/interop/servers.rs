@@ -1,9 +1,10 @@
 //! What tests of several servers share: waiting until one knows what is wanted on another.
 
-use std::path::PathBuf;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use midge_testkit::process::program;
+use midge_testkit::process::{Process, program};
 use midge_testkit::raw::{Frame, Raw};
 
 /// In what time what is wanted on one server must be known on all others.
@@ -62,4 +63,15 @@ pub(crate) fn message(client: &mut Raw) -> Frame {
 /// The messages that have come by the time the server has done what it was sent.
 pub(crate) fn settled(client: &mut Raw) -> Vec<Frame> {
     client.sync().into_iter().filter(|frame| matches!(frame, Frame::Message(..))).collect()
+}
+
+/// A port that nobody has just now, nor is given who asks for any that is free.
+pub(crate) fn free_port() -> u16 {
+    let first = 14_000 + (std::process::id() % 2_500) as u16 * 2;
+    (first..20_000).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
+}
+
+/// A server that can come back where it was.
+pub(crate) fn with_port(stock: &Path) -> Process {
+    Process::with_config_on(stock, free_port().into(), "")
 }
