@@ -67,7 +67,7 @@ mod udp;
 pub use address::{Address, AddressError, PeerAddress};
 pub use config::LinkConfig;
 pub use link::{Direction, Ended, Link, LinkStats, LinkStream};
-pub use path::{Boxed, LocateError, Outgoing, PacketPath, PathLimits, Received, Sent};
+pub use path::{Boxed, LocateError, Numbered, Outgoing, PacketPath, PathLimits, Received, Sent};
 pub use quic::{CertificateError, DialError, EndpointError};
 pub use table::{IncomingStream, LinkEvent, LinkEvents, LinkTable};
 pub use udp::{UdpPath, open as open_udp, open_any as open_any_udp};

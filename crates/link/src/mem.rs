@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::io::IoSliceMut;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -14,11 +14,9 @@ use midge_identity::PeerId;
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::path::{Boxed, LocateError, Outgoing, PacketPath, PathLimits, Received, Sent};
+use crate::path::{Boxed, LocateError, Numbered, Outgoing, PacketPath, PathLimits, Received, Sent};
 
-/// The network of all addresses here: unique local, with a project's own 40 bits (RFC 4193).
-const PREFIX: [u16; 4] = [0xfd6d, 0x6964, 0x6765, 1];
-const PORT: u16 = 1;
+const NETWORK: Numbered = Numbered(1);
 
 /// What happens to datagrams on their way.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -300,30 +298,17 @@ impl MemPath {
     }
 }
 
-fn address_of(number: u64) -> SocketAddr {
-    let [a, b, c, d] = PREFIX;
-    let part = |shift| (number >> shift) as u16;
-    let ip = Ipv6Addr::new(a, b, c, d, part(48), part(32), part(16), part(0));
-    SocketAddr::new(ip.into(), PORT)
-}
-
-fn number_of(address: SocketAddr) -> Option<u64> {
-    let SocketAddr::V6(address) = address else { return None };
-    let [a, b, c, d, numbers @ ..] = address.ip().segments();
-    ([a, b, c, d] == PREFIX).then(|| numbers.iter().fold(0, |number, part| (number << 16) | u64::from(*part)))
-}
-
 impl PacketPath for MemPath {
     fn scheme(&self) -> &'static str {
         if self.net.0.lock().relayed { "relay" } else { "mem" }
     }
 
     fn local_address(&self) -> SocketAddr {
-        address_of(self.number())
+        NETWORK.address(self.number())
     }
 
     fn owner(&self, address: SocketAddr) -> Option<PeerId> {
-        self.net.0.lock().owners.get(&number_of(address)?).copied()
+        self.net.0.lock().owners.get(&NETWORK.number(address)?).copied()
     }
 
     fn limits(&self) -> PathLimits {
@@ -335,7 +320,7 @@ impl PacketPath for MemPath {
     }
 
     fn try_send(&self, datagrams: &Outgoing<'_>) -> Sent {
-        let Some(to) = number_of(datagrams.to) else { return Sent::Gone };
+        let Some(to) = NETWORK.number(datagrams.to) else { return Sent::Gone };
         let (now, from) = (Instant::now(), self.number());
         for datagram in datagrams.each() {
             let (arrivals, host) = {
@@ -348,7 +333,7 @@ impl PacketPath for MemPath {
             };
             let Some(host) = host else { continue };
             for at in arrivals.into_iter().flatten() {
-                host.receive(at, address_of(from), datagram);
+                host.receive(at, NETWORK.address(from), datagram);
             }
         }
         Sent::Gone
@@ -406,11 +391,11 @@ impl PacketPath for MemPath {
     }
 
     fn locate(self: Arc<Self>, _: PeerId, text: String) -> Boxed<Result<Vec<SocketAddr>, LocateError>> {
-        let found = text.parse().map(|number| vec![address_of(number)]);
+        let found = text.parse().map(|number| vec![NETWORK.address(number)]);
         Box::pin(async move { found.map_err(|_| LocateError("not a host's number".to_owned())) })
     }
 
     fn show(&self, address: SocketAddr) -> String {
-        number_of(address).map_or_else(|| address.to_string(), |number| number.to_string())
+        NETWORK.number(address).map_or_else(|| address.to_string(), |number| number.to_string())
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::future::Future;
 use std::io::IoSliceMut;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -69,6 +69,34 @@ pub trait PacketPath: Debug + Send + Sync + 'static {
     /// Says that an address has no use any more: the link there has ended, or none has come to be. Its last datagrams are on
     /// their way, and take about `rtt` to the other side and back.
     fn done(&self, _: SocketAddr, _rtt: Duration) {}
+}
+
+/// The addresses of a network that has none: unique local ones with a project's own 40 bits (RFC 4193), the network's 16, and a
+/// number of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Numbered(pub u16);
+
+impl Numbered {
+    const PROJECT: [u16; 3] = [0xfd6d, 0x6964, 0x6765];
+    const PORT: u16 = 1;
+
+    /// The address that stands for a number.
+    #[must_use]
+    pub fn address(self, number: u64) -> SocketAddr {
+        let [a, b, c] = Self::PROJECT;
+        let part = |shift| (number >> shift) as u16;
+        let ip = Ipv6Addr::new(a, b, c, self.0, part(48), part(32), part(16), part(0));
+        SocketAddr::new(ip.into(), Self::PORT)
+    }
+
+    /// The number that an address stands for, if it is of this network.
+    #[must_use]
+    pub fn number(self, address: SocketAddr) -> Option<u64> {
+        let SocketAddr::V6(address) = address else { return None };
+        let [a, b, c, network, numbers @ ..] = address.ip().segments();
+        let is_ours = [a, b, c] == Self::PROJECT && network == self.0;
+        is_ours.then(|| numbers.iter().fold(0, |number, part| (number << 16) | u64::from(*part)))
+    }
 }
 
 /// Why an address leads nowhere.

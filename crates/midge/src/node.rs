@@ -111,6 +111,22 @@ impl NodeBuilder {
     }
 
     /// No router: messages go through that deployment, below its prefix.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use midge::Node;
+    /// use midge::backend::Deployment;
+    ///
+    /// let deployment =
+    ///     Deployment { prefix: "acme.app".parse()?, ..Deployment::at(&["nats://nats.example.org"]) };
+    /// let node = Node::builder().external(deployment).start().await?;
+    /// let mut orders = node.bus().subscribe("orders.*", Some("workers")).await?;
+    /// while let Some(order) = orders.next().await {
+    ///     println!("{}", order.subject);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn external(self, deployment: Deployment) -> NodeBuilder<ExternalParts> {
         NodeBuilder { key: self.key, parts: ExternalParts(deployment) }

@@ -8,7 +8,7 @@ mod service;
 use std::collections::HashMap;
 use std::fmt;
 use std::io::IoSliceMut;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +21,7 @@ use async_nats::{Request, Subject, Subscriber};
 use bytes::Bytes;
 use futures_util::Stream;
 use midge_identity::{KeyPair, PeerId};
-use midge_link::{Admission, Boxed, LocateError, Outgoing, PacketPath, PathLimits, Received, Sent};
+use midge_link::{Admission, Boxed, LocateError, Numbered, Outgoing, PacketPath, PathLimits, Received, Sent};
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{Notify, mpsc};
@@ -62,9 +62,7 @@ const LINGER: Duration = Duration::from_millis(300);
 /// Datagrams that are looked at before others have their turn.
 const TURN: usize = 256;
 
-/// The network of all addresses here: unique local, with a project's own 40 bits (RFC 4193).
-const NETWORK: [u16; 4] = [0xfd6d, 0x6964, 0x6765, 2];
-const PORT: u16 = 1;
+const NETWORK: Numbered = Numbered(2);
 
 /// Whether peers may ask this one for links.
 #[derive(Debug, Clone)]
@@ -141,7 +139,7 @@ struct Entry {
     max_datagram: u16,
     /// Whether this side has asked for it.
     is_ours: bool,
-    /// When the last datagram has come, or the session was agreed on.
+    /// When the last datagram has come before there was a link, or the session was agreed on.
     heard: Instant,
     /// Whether there is a link at the other end.
     is_linked: bool,
@@ -262,7 +260,7 @@ impl Carrier {
 
     /// The subject that datagrams to that address go to.
     fn subject(&self, to: SocketAddr) -> Option<Subject> {
-        let handle = handle(to)?;
+        let handle = NETWORK.number(to)?;
         self.inner.state.lock().sessions.get(&handle).map(|entry| entry.subject.clone())
     }
 }
@@ -308,7 +306,7 @@ impl Inner {
         };
         state.sessions.insert(handle, entry);
         state.by_token.insert(here, handle);
-        Ok(address(handle))
+        Ok(NETWORK.address(handle))
     }
 
     /// Takes datagrams from there from now on.
@@ -356,18 +354,6 @@ fn random_bytes() -> Option<RandomBytes> {
     Some(bytes)
 }
 
-fn address(handle: u64) -> SocketAddr {
-    let [a, b, c, d] = NETWORK;
-    let part = |shift| (handle >> shift) as u16;
-    SocketAddr::new(Ipv6Addr::new(a, b, c, d, part(48), part(32), part(16), part(0)).into(), PORT)
-}
-
-fn handle(address: SocketAddr) -> Option<u64> {
-    let SocketAddr::V6(address) = address else { return None };
-    let [a, b, c, d, numbers @ ..] = address.ip().segments();
-    ([a, b, c, d] == NETWORK).then(|| numbers.iter().fold(0, |all, part| (all << 16) | u64::from(*part)))
-}
-
 impl PacketPath for Carrier {
     fn scheme(&self) -> &'static str {
         SCHEME
@@ -375,7 +361,7 @@ impl PacketPath for Carrier {
 
     fn local_address(&self) -> SocketAddr {
         // No session has it but by a chance of one in 2^64.
-        address(0)
+        NETWORK.address(0)
     }
 
     fn limits(&self) -> PathLimits {
@@ -390,7 +376,7 @@ impl PacketPath for Carrier {
     }
 
     fn try_send(&self, datagram: &Outgoing<'_>) -> Sent {
-        let session = handle(datagram.to).and_then(|handle| {
+        let session = NETWORK.number(datagram.to).and_then(|handle| {
             let state = self.inner.state.lock();
             state.sessions.get(&handle).map(|entry| (entry.subject.clone(), entry.max_datagram))
         });
@@ -458,11 +444,12 @@ impl PacketPath for Carrier {
                 dropped += 1;
                 continue;
             };
-            if let Some(entry) = sessions.get_mut(&handle) {
+            // A link sees for itself whether the other side is there.
+            if let Some(entry) = sessions.get_mut(&handle).filter(|entry| !entry.is_linked) {
                 entry.heard = Instant::now();
             }
             room.copy_from_slice(&message.payload);
-            **place = Received::one(address(handle), message.payload.len());
+            **place = Received::one(NETWORK.address(handle), message.payload.len());
             filled += 1;
             slot = slots.next();
         }
@@ -497,7 +484,7 @@ impl PacketPath for Carrier {
     }
 
     fn owner(&self, address: SocketAddr) -> Option<PeerId> {
-        let handle = handle(address)?;
+        let handle = NETWORK.number(address)?;
         self.inner.state.lock().sessions.get(&handle).map(|entry| entry.peer)
     }
 
@@ -510,7 +497,7 @@ impl PacketPath for Carrier {
     }
 
     fn linked(&self, address: SocketAddr) {
-        if let Some(handle) = handle(address)
+        if let Some(handle) = NETWORK.number(address)
             && let Some(entry) = self.inner.state.lock().sessions.get_mut(&handle)
         {
             entry.is_linked = true;
@@ -518,7 +505,7 @@ impl PacketPath for Carrier {
     }
 
     fn done(&self, address: SocketAddr, rtt: Duration) {
-        let Some(handle) = handle(address) else { return };
+        let Some(handle) = NETWORK.number(address) else { return };
         let inner = self.inner.clone();
         // Without a runtime there is nobody to say farewell to.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return inner.forget(handle) };

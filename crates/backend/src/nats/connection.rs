@@ -226,7 +226,7 @@ impl Connection {
         key: &KeyPair,
         purpose: Purpose,
     ) -> Result<(Self, Client), BackendError> {
-        let (connection, attempt) = Self::prepare(deployment, key, purpose)?;
+        let (connection, attempt) = Self::begin(deployment, key, purpose)?;
         let client = attempt
             .run()
             .await
@@ -236,14 +236,6 @@ impl Connection {
 
     /// Begins without one: whoever needs the connection makes it, as often as that takes.
     pub(crate) fn begin(
-        deployment: &Deployment,
-        key: &KeyPair,
-        purpose: Purpose,
-    ) -> Result<(Self, Attempt), BackendError> {
-        Self::prepare(deployment, key, purpose)
-    }
-
-    fn prepare(
         deployment: &Deployment,
         key: &KeyPair,
         purpose: Purpose,

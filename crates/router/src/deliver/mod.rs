@@ -171,8 +171,10 @@ impl Delivery<'_> {
             parcel.show_as_stored();
         }
         parcel.origin = self.source.origin.1;
-        for target in set.plain.iter().filter(|_| groups.has_others()) {
-            self.offer(target, &mut parcel, worker);
+        if groups.has_others() {
+            for target in &set.plain {
+                self.offer(target, &mut parcel, worker);
+            }
         }
         if set.bundles.is_empty() {
             for group in set.groups.iter().filter(|group| groups.contain(group)) {
